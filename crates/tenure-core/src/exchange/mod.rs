@@ -1,0 +1,156 @@
+//! The lease over compare-and-swap, request by request: what to ask next, given the last reply.
+//!
+//! These are state machines without I/O, so that the record stores and the simulator run the
+//! same ones.
+
+pub mod acquire;
+pub mod order;
+pub mod release;
+pub mod renew;
+
+use crate::error::{Error, ErrorKind, Operation};
+use crate::identity::{FencingToken, Name, StoreId};
+use crate::record::Record;
+use crate::record_store::Stored;
+use crate::store::{Snapshot, Version};
+
+/// How often one exchange meets a conflict before it gives up: each means that somebody else
+/// succeeded.
+pub const CONFLICTS_MAX: u32 = 16;
+
+/// A request to the record store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Read these keys.
+    Read(Vec<Name>),
+    /// Write if the key has this version, or is absent.
+    Write {
+        /// Which key.
+        key: Name,
+        /// What.
+        bytes: Vec<u8>,
+        /// Its version, or none for an absent key.
+        expected: Option<Version>,
+    },
+}
+
+/// The record store's reply.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// What each key holds.
+    Read(Vec<Option<Stored>>),
+    /// Written, with this version now.
+    Written(Version),
+    /// Not as expected; nothing was written.
+    Conflict,
+    /// It failed, as the error's kind says.
+    Failed(Error),
+}
+
+/// What an exchange does next.
+#[derive(Debug)]
+pub enum Step<T> {
+    /// Ask the store.
+    Ask(Ask),
+    /// It is over.
+    Done(T),
+}
+
+/// A record that we wrote, and its version.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Its version.
+    pub version: Version,
+    /// What we wrote.
+    pub record: Record,
+}
+
+/// How a store's id is kept.
+#[must_use]
+pub fn store_bytes(id: StoreId) -> Vec<u8> {
+    format!("{{\"format\":1,\"store\":\"{id}\"}}").into_bytes()
+}
+
+/// Reads a store's id.
+///
+/// # Errors
+/// [`Corrupt`](ErrorKind::Corrupt): it isn't one.
+pub fn store_id(stored: &Stored) -> Result<StoreId, Error> {
+    serde_json::from_slice::<serde_json::Value>(&stored.bytes)
+        .ok()
+        .and_then(|value| value.get("store")?.as_str()?.parse().ok())
+        .ok_or_else(|| {
+            Error::new(
+                ErrorKind::Corrupt,
+                Operation::Open,
+                "the store's id (`@store`) can't be read; nothing was overwritten",
+            )
+        })
+}
+
+/// Refuses a store that isn't the one this session opened.
+///
+/// # Errors
+/// [`StoreReset`](ErrorKind::StoreReset): another id, or none.
+pub fn same_store(opened: StoreId, stored: Option<Stored>) -> Result<(), Error> {
+    let now = stored.as_ref().map(store_id).transpose()?;
+    match now {
+        Some(now) if now == opened => Ok(()),
+        Some(now) => Err(reset(format!("the store's id changed from {opened} to {now}"))),
+        None => Err(reset(format!("the store's id {opened} vanished"))),
+    }
+}
+
+fn reset(fact: String) -> Error {
+    let message = format!("{fact}: it was wiped, restored or replaced; what was held is lost");
+    Error::new(ErrorKind::StoreReset, Operation::Read, message)
+}
+
+/// What the reads of an exchange say: the record as a snapshot, in the store that was opened.
+fn seen(opened: StoreId, mut read: Vec<Option<Stored>>) -> Result<Option<Snapshot>, Error> {
+    let record = if read.len() > 1 { read.swap_remove(1) } else { None };
+    same_store(opened, read.into_iter().next().flatten())?;
+    let Some(stored) = record else { return Ok(None) };
+    let record = Record::from_json(&stored.bytes)?;
+    let snapshot =
+        Snapshot { record, version: stored.version, store: opened, age: None, holder_gone: false };
+    Ok(Some(snapshot))
+}
+
+/// The keys that every exchange reads first.
+fn first_keys(name: &Name) -> Vec<Name> {
+    vec![crate::record_store::store_key(), name.clone()]
+}
+
+/// Reads the token counter.
+fn counted(stored: Option<&Stored>) -> Result<Option<FencingToken>, Error> {
+    let Some(stored) = stored else { return Ok(None) };
+    serde_json::from_slice::<serde_json::Value>(&stored.bytes)
+        .ok()
+        .and_then(|value| FencingToken::new(value.get("last")?.as_u64()?))
+        .map(Some)
+        .ok_or_else(|| {
+            Error::new(
+                ErrorKind::Corrupt,
+                Operation::Acquire,
+                "the token counter (`@tokens`) can't be read; nothing was overwritten",
+            )
+        })
+}
+
+/// How the token counter is kept. `by` makes two writers' equal counts different bytes.
+fn counter_bytes(last: FencingToken, by: impl std::fmt::Display) -> Vec<u8> {
+    format!("{{\"format\":1,\"last\":{last},\"by\":\"{by}\"}}").into_bytes()
+}
+
+fn too_busy(operation: Operation) -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        operation,
+        format!("others changed the record {CONFLICTS_MAX} times in a row; try again"),
+    )
+}
+
+fn out_of_turn(operation: Operation) -> Error {
+    Error::new(ErrorKind::Corrupt, operation, "the store's reply doesn't fit the request")
+}

@@ -1,0 +1,24 @@
+//! The ground floor of tenure: its words, the contract of a store, and its pure decisions.
+//!
+//! Nothing in this crate does I/O, reads a clock or draws randomness. The rules of the protocol
+//! are plain values and state machines, so that what the simulator checks is what ships.
+//!
+//! A store's author needs [`store`] (or [`record_store`], where there is only compare-and-swap),
+//! [`decide`], and the suite in `tenure-conformance`.
+
+pub mod chance;
+pub mod clock;
+pub mod decide;
+pub mod error;
+pub mod exchange;
+pub mod hint;
+pub mod identity;
+pub mod memory;
+pub mod protocol;
+pub mod record;
+pub mod record_leases;
+pub mod record_store;
+pub mod store;
+pub mod timing;
+
+pub use error::{Error, ErrorKind, Operation};

@@ -1,0 +1,1 @@
+//! The protocol as state machines: events and the time in, actions out.
