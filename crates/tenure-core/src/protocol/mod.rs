@@ -1,1 +1,10 @@
-//! The protocol as state machines: events and the time in, actions out.
+//! The protocol as state machines: an event and the time in, actions out.
+//!
+//! None of them does I/O, reads a clock or draws randomness. The runtime drives them, and so
+//! does the simulator: what is checked there is what ships.
+
+pub mod beat;
+pub mod contend;
+pub mod elect;
+pub mod hold;
+pub mod observe;
