@@ -333,10 +333,10 @@ impl FromStr for Successor {
 
     /// Reads `NAME` or `NAME#INCARNATION`; a `#` that no incarnation follows belongs to the name.
     fn from_str(text: &str) -> Result<Self, Error> {
-        if let Some((name, incarnation)) = text.rsplit_once('#') {
-            if let Ok(incarnation) = incarnation.parse() {
-                return Ok(Self { name: Name::new(name)?, incarnation: Some(incarnation) });
-            }
+        if let Some((name, incarnation)) = text.rsplit_once('#')
+            && let Ok(incarnation) = incarnation.parse()
+        {
+            return Ok(Self { name: Name::new(name)?, incarnation: Some(incarnation) });
         }
         Ok(Self { name: Name::new(text)?, incarnation: None })
     }

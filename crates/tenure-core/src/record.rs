@@ -120,6 +120,18 @@ pub struct Order {
     pub at: Timestamp,
 }
 
+impl Order {
+    /// An order of `by`, given at `at`.
+    pub fn new(
+        demand: Demand,
+        by: impl Into<String>,
+        reason: impl Into<String>,
+        at: Timestamp,
+    ) -> Self {
+        Self { demand, by: by.into(), reason: reason.into(), at }
+    }
+}
+
 /// The three things that can be asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]

@@ -235,15 +235,17 @@ impl Contender {
     }
 
     fn pass(&mut self, now: Reading, chance: &mut Chance, actions: &mut Vec<Action>) {
-        if let Patience::Until(end) = self.terms.patience {
-            if now.elapsed >= end && !self.cancelled && !self.is_over() {
-                let seen = self.last_seen.clone();
-                actions.push(Action::GaveUp(match &self.stage {
-                    Stage::Unknown { error, .. } => GaveUp::Failed(error.clone()),
-                    _ => GaveUp::TimedOut(seen),
-                }));
-                self.cancel();
-            }
+        if let Patience::Until(end) = self.terms.patience
+            && now.elapsed >= end
+            && !self.cancelled
+            && !self.is_over()
+        {
+            let seen = self.last_seen.clone();
+            actions.push(Action::GaveUp(match &self.stage {
+                Stage::Unknown { error, .. } => GaveUp::Failed(error.clone()),
+                _ => GaveUp::TimedOut(seen),
+            }));
+            self.cancel();
         }
         match &self.stage {
             Stage::Fresh => self.claim(None, now, chance, actions),

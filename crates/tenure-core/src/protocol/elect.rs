@@ -24,7 +24,9 @@ pub enum Event {
         /// The successor.
         to: Option<Successor>,
     },
-    /// The term is over: released, transferred or lost.
+    /// The term's hold is lost: its work must end.
+    TermLost,
+    /// The term is over: its work has ended, and the name is given back or lost.
     TermOver,
     /// Stand no more; a running term is ended.
     Withdraw,
@@ -150,6 +152,7 @@ impl Candidate {
                     self.end(to, "resigned", &mut actions);
                 }
             }
+            Event::TermLost => self.end(None, "lost", &mut actions),
             Event::TermOver => self.term_over(now),
             Event::Withdraw => {
                 self.withdrawn = true;
@@ -234,6 +237,8 @@ mod tests {
     #[test]
     fn campaigns_again_at_once_after_a_loss() {
         let mut candidate = leader();
+        let lost = [Action::EndTerm { successor: None, why: "lost" }];
+        assert_eq!(candidate.on(Event::TermLost, at(150)), lost);
         assert_eq!(candidate.on(Event::TermOver, at(150)), [Action::Campaign]);
     }
 

@@ -144,6 +144,8 @@ pub enum Event {
     },
     /// The store isn't what it was.
     StoreReset,
+    /// Nobody waits for the work's end any more: renew it no longer.
+    Abandon,
 }
 
 /// How a holder wants to end.
@@ -151,6 +153,8 @@ pub enum Event {
 pub struct Ending {
     /// In favour of whom: a transfer.
     pub successor: Option<Successor>,
+    /// Don't wait for min-hold: the released record carries the rest of it.
+    pub at_once: bool,
     /// Why, for the history.
     pub why: String,
 }
@@ -295,7 +299,9 @@ impl Holding {
     /// What `check()` compares with the clock.
     #[must_use]
     pub fn limits(&self) -> Limits {
-        let released = matches!(self.phase, Phase::Releasing { .. } | Phase::Over);
+        // Whoever has ended may not act, also while min-hold keeps the name taken.
+        let released =
+            self.work_ended || matches!(self.phase, Phase::Releasing { .. } | Phase::Over);
         Limits {
             lost_at: self.timing.lost_at(self.confirmed.elapsed),
             deadline: self.timing.deadline(self.confirmed.elapsed),
@@ -353,6 +359,7 @@ impl Holding {
             Event::End(ending) => self.end(ending, &mut actions),
             Event::WorkEnded => self.work_ended = true,
             Event::ReleaseAnswered { settled } => self.release_answered(settled, now, chance),
+            Event::Abandon => self.lose(Cause::Released, &mut actions),
             Event::StoreReset => {
                 self.gone = true;
                 self.lose(Cause::StoreReset, &mut actions);
@@ -387,7 +394,7 @@ impl Holding {
                 self.confirm(sent, now, chance);
                 if let Demand::Resign { to } = order.demand {
                     let why = format!("asked by {}: {}", order.by, order.reason);
-                    self.end(Ending { successor: to, why }, actions);
+                    self.end(Ending { successor: to, at_once: false, why }, actions);
                 }
             }
             Outcome::NotHeld(cause) => {
@@ -435,8 +442,11 @@ impl Holding {
                     actions.push(Action::StopWork(None));
                 }
             }
-            // A later will may name a successor, not forget one.
-            Phase::Ending(before) if before.successor.is_none() => *before = ending,
+            // A later will may name a successor or be in a hurry, not take either back.
+            Phase::Ending(before) if before.successor.is_none() => {
+                let at_once = before.at_once || ending.at_once;
+                *before = Ending { at_once, ..ending };
+            }
             Phase::Ending(_) | Phase::Releasing { .. } | Phase::Over => {}
         }
     }
@@ -500,10 +510,10 @@ impl Holding {
         if !jumped {
             self.suspended_since = None;
         }
-        if let (Some(since), Some(max)) = (self.suspended_since, self.suspended_max) {
-            if now.elapsed >= since + max {
-                return self.lose(Cause::Suspended, actions);
-            }
+        if let (Some(since), Some(max)) = (self.suspended_since, self.suspended_max)
+            && now.elapsed >= since + max
+        {
+            return self.lose(Cause::Suspended, actions);
         }
         let standing = if jumped || now.elapsed >= self.overdue_at() {
             Standing::Jeopardy
@@ -547,10 +557,13 @@ impl Holding {
     fn leave(&mut self, now: Reading, actions: &mut Vec<Action>) {
         let ending = match &self.phase {
             Phase::Ending(ending) => ending.clone(),
-            Phase::Working => Ending { successor: None, why: "the work ended".to_owned() },
+            Phase::Working => {
+                Ending { successor: None, at_once: false, why: "the work ended".to_owned() }
+            }
             Phase::Releasing { .. } | Phase::Over => return,
         };
-        let held_on = ending.successor.is_none() && now.elapsed < self.held_until;
+        let waits = ending.successor.is_none() && !ending.at_once;
+        let held_on = waits && now.elapsed < self.held_until;
         match self.lost {
             // The store has said so itself, or isn't the one that granted it.
             Some(_) if self.gone => self.phase = Phase::Over,
@@ -648,7 +661,7 @@ mod tests {
     }
 
     fn release(why: &str) -> Action {
-        Action::Release(Ending { successor: None, why: why.to_owned() })
+        Action::Release(Ending { successor: None, at_once: false, why: why.to_owned() })
     }
 
     #[test]
@@ -745,7 +758,7 @@ mod tests {
     #[test]
     fn renewals_go_on_while_the_work_ends_and_none_leaves_after_the_release() {
         let mut bench = Bench::granted(Timing::default());
-        let ending = Ending { successor: None, why: "asked".to_owned() };
+        let ending = Ending { successor: None, at_once: false, why: "asked".to_owned() };
         assert_eq!(bench.on(Event::End(ending)), [Action::StopWork(None)]);
         assert!(bench.after(secs(11)).contains(&Action::Renew));
         bench.renewal(secs(1));
@@ -785,7 +798,8 @@ mod tests {
             if bench.after(secs(1)).contains(&Action::Renew) {
                 bench.renewal(Duration::ZERO);
             }
-            assert!(bench.check().is_ok());
+            assert_eq!(bench.holding.standing(), Standing::Held);
+            assert_eq!(bench.check(), Err(Cause::Released), "held on, but not to act under");
         }
         assert_eq!(
             bench.after(secs(1)),
@@ -798,7 +812,8 @@ mod tests {
         let timing = Timing::default().with_min_hold(secs(60)).unwrap();
         let mut bench = Bench::granted(timing);
         let successor: Successor = "api-3".parse().unwrap();
-        let ending = Ending { successor: Some(successor), why: "deploy".to_owned() };
+        let ending =
+            Ending { successor: Some(successor), at_once: false, why: "deploy".to_owned() };
         bench.on(Event::End(ending.clone()));
         let actions = bench.on(Event::WorkEnded);
         assert_eq!(actions, [Action::Announce(Standing::Lost), Action::Release(ending)]);
