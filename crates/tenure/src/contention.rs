@@ -116,6 +116,12 @@ impl Runner {
                     cancelled = true;
                     Event::Cancel
                 }
+                () = self.shared.closed(), if !cancelled => {
+                    cancelled = true;
+                    let error = Error::invalid("the session was closed while this waited");
+                    self.end(Ended::GaveUp(GaveUp::Failed(error)));
+                    Event::Cancel
+                }
             };
         }
     }

@@ -80,6 +80,8 @@ pub struct SessionBuilder {
     suspended_limit: bool,
     meter: Arc<dyn Meter>,
     pub(crate) time: Time,
+    /// Instead of the operating system's: tests are the same each time.
+    pub(crate) chance: Option<Chance>,
 }
 
 enum StoreChoice {
@@ -144,7 +146,10 @@ impl SessionBuilder {
     /// # Cancel safety
     /// Nothing is held yet.
     pub async fn open(self) -> Result<Session, Error> {
-        let mut chance = seeded()?;
+        let mut chance = match self.chance {
+            Some(chance) => chance,
+            None => seeded()?,
+        };
         let instance = match self.instance {
             Some(name) => name,
             None => default_name()?,
@@ -219,6 +224,7 @@ impl Session {
             suspended_limit: false,
             meter: Arc::new(NoMeter),
             time: Time::System,
+            chance: None,
         }
     }
 

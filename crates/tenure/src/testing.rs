@@ -18,7 +18,7 @@
 //! # Ok(()) }
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -54,9 +54,18 @@ pub struct TestBed {
 
 #[derive(Default)]
 struct Faults {
-    next: HashMap<Operation, Vec<ErrorKind>>,
+    next: HashMap<Operation, VecDeque<Fault>>,
     frozen: HashMap<Name, watch::Sender<bool>>,
+    requests: HashMap<Operation, u64>,
+    muted: bool,
     drawn: u64,
+}
+
+/// What befalls one request.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    Fail(ErrorKind),
+    Delay(Duration),
 }
 
 impl TestBed {
@@ -79,9 +88,11 @@ impl TestBed {
             inner: self.store.opened(Namespace::default()),
             faults: Arc::clone(&self.faults),
             frozen,
+            time: Time::Turned(Arc::clone(&self.clock)),
         };
         let mut builder = Session::builder().store(Arc::new(store)).instance(instance);
         builder.time = Time::Turned(Arc::clone(&self.clock));
+        builder.chance = Some(Chance::seeded(self.draw()));
         builder.open().await
     }
 
@@ -126,12 +137,8 @@ impl TestBed {
         let store = self.store.opened(Namespace::default());
         let at = tenure_core::clock::Clock::now(&*self.clock).wall;
         let order = Order::new(Demand::RevokeNow, "the test bed", "lose", at);
-        let drawn = {
-            let mut faults = self.faults();
-            faults.drawn += 1;
-            u128::from(faults.drawn)
-        };
-        let request = OrderRequest { order, token: None, nonce: Nonce::from_u128(drawn) };
+        let nonce = Nonce::from_u128(u128::from(self.draw()));
+        let request = OrderRequest { order, token: None, nonce };
         match store.order(&name, &request).await? {
             Ordered::Ordered(snapshot) => {
                 self.advance(snapshot.record.ttl / 2).await;
@@ -144,7 +151,24 @@ impl TestBed {
     /// The next request of this kind, of whichever session, fails like this. With
     /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) it is carried out, and its answer is lost.
     pub fn fail_next(&self, operation: Operation, kind: ErrorKind) {
-        self.faults().next.entry(operation).or_default().push(kind);
+        self.faults().next.entry(operation).or_default().push_back(Fault::Fail(kind));
+    }
+
+    /// The next request of this kind, of whichever session, is carried out at once, and its
+    /// answer comes so much later.
+    pub fn delay_next(&self, operation: Operation, by: Duration) {
+        self.faults().next.entry(operation).or_default().push_back(Fault::Delay(by));
+    }
+
+    /// How many requests of this kind have reached the store.
+    #[must_use]
+    pub fn requests(&self, operation: Operation) -> u64 {
+        self.faults().requests.get(&operation).copied().unwrap_or_default()
+    }
+
+    /// From now on the store pushes no changes to whoever begins to wait.
+    pub fn mute(&self) {
+        self.faults().muted = true;
     }
 
     /// From now on the requests of this instance hang.
@@ -166,6 +190,13 @@ impl TestBed {
     /// Makes the store forget everything, as after the loss of its data.
     pub fn forget(&self) {
         self.store.forget(&mut Chance::seeded(self.writes() + 2));
+    }
+
+    /// A number that this bed hasn't drawn before.
+    fn draw(&self) -> u64 {
+        let mut faults = self.faults();
+        faults.drawn += 1;
+        faults.drawn
     }
 
     fn set_frozen(&self, instance: &str, frozen: bool) {
@@ -200,6 +231,7 @@ struct BedStore {
     inner: MemoryStore,
     faults: Arc<Mutex<Faults>>,
     frozen: watch::Receiver<bool>,
+    time: Time,
 }
 
 impl BedStore {
@@ -215,16 +247,24 @@ impl BedStore {
         }
         let fault = {
             let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
-            faults
-                .next
-                .get_mut(&operation)
-                .and_then(|kinds| (!kinds.is_empty()).then(|| kinds.remove(0)))
+            *faults.requests.entry(operation).or_default() += 1;
+            faults.next.get_mut(&operation).and_then(VecDeque::pop_front)
         };
-        let Some(kind) = fault else { return request.await };
-        if kind == ErrorKind::OutcomeUnknown {
-            request.await?;
+        match fault {
+            None => request.await,
+            Some(Fault::Delay(by)) => {
+                let until = self.time.now().elapsed + by;
+                let answer = request.await;
+                self.time.sleep_until(Some(until)).await;
+                answer
+            }
+            Some(Fault::Fail(kind)) => {
+                if kind == ErrorKind::OutcomeUnknown {
+                    request.await?;
+                }
+                Err(Error::new(kind, operation, "the test bed was told to let this fail"))
+            }
         }
-        Err(Error::new(kind, operation, "the test bed was told to let this fail"))
     }
 }
 
@@ -258,6 +298,9 @@ impl Store for BedStore {
     }
 
     fn watch<'a>(&'a self, prefix: &'a Prefix) -> Answer<'a, Option<Hints>> {
+        if self.faults.lock().unwrap_or_else(PoisonError::into_inner).muted {
+            return Box::pin(std::future::ready(Ok(None)));
+        }
         self.inner.watch(prefix)
     }
 }

@@ -1,6 +1,4 @@
-//! What an election does, on the memory store under a turned clock.
-
-#![allow(clippy::unwrap_used)] // a test that can't go on fails
+//! Standing, leading, resigning, observing.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -8,12 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tenure::testing::TestBed;
-use tenure::{Election, ErrorKind, RunError, Session, Successor};
+use tenure::{Election, ErrorKind, Operation, RunError, Session, Successor};
 use tokio::sync::watch;
 
-fn secs(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
+use crate::secs;
 
 async fn candidate(session: &Session) -> Election {
     session
@@ -33,7 +29,7 @@ fn lead(election: &Election) -> tokio::task::JoinHandle<()> {
 }
 
 #[tokio::test]
-async fn one_leads_and_the_next_takes_over_when_it_is_cut_off() {
+async fn campaigns_again_after_loss() {
     let bed = TestBed::new();
     let (a, b) = (bed.session("a").await.unwrap(), bed.session("b").await.unwrap());
     let (first, second) = (candidate(&a).await, candidate(&b).await);
@@ -60,7 +56,7 @@ async fn one_leads_and_the_next_takes_over_when_it_is_cut_off() {
 }
 
 #[tokio::test]
-async fn resigning_in_favour_of_a_successor_passes_others_by() {
+async fn transfer_to_named() {
     let bed = TestBed::new();
     let mut elections = Vec::new();
     let mut sessions = Vec::new();
@@ -82,7 +78,7 @@ async fn resigning_in_favour_of_a_successor_passes_others_by() {
 }
 
 #[tokio::test]
-async fn a_successor_that_is_dead_delays_the_others_by_the_reservation_only() {
+async fn transfer_target_dead_falls_back() {
     let bed = TestBed::new();
     let (a, b) = (bed.session("a").await.unwrap(), bed.session("b").await.unwrap());
     let (first, second) = (candidate(&a).await, candidate(&b).await);
@@ -114,24 +110,52 @@ async fn work_that_returns_resigns_and_stands_again_after_others() {
 }
 
 #[tokio::test]
-async fn unhealthy_leader_steps_down_and_stands_again_when_well() {
+async fn unhealthy_never_campaigns() {
     let bed = TestBed::new();
     let session = bed.session("a").await.unwrap();
     let (gate, healthy) = watch::channel(false);
     let election = session.election("scheduler").healthy(healthy).stand().await.unwrap();
     let _run = lead(&election);
-    bed.advance(secs(10)).await;
-    assert!(election.term().is_none(), "unhealthy never campaigns");
-    gate.send_replace(true);
-    bed.advance(secs(1)).await;
-    assert!(election.term().is_some());
-    gate.send_replace(false);
-    bed.advance(secs(1)).await;
+    bed.advance(secs(60)).await;
     assert!(election.term().is_none());
+    assert_eq!(bed.writes(), 0);
+    gate.send_replace(true);
+    bed.settle().await;
+    assert!(election.term().is_some());
 }
 
 #[tokio::test]
-async fn the_work_is_dropped_before_the_name_is_given_back() {
+async fn unhealthy_leader_steps_down() {
+    let bed = TestBed::new();
+    let (a, b) = (bed.session("a").await.unwrap(), bed.session("b").await.unwrap());
+    let (gate, healthy) = watch::channel(true);
+    let first = a.election("scheduler").healthy(healthy).stand().await.unwrap();
+    let second = candidate(&b).await;
+    let _one = lead(&first);
+    bed.settle().await;
+    let _two = lead(&second);
+    bed.advance(secs(1)).await;
+    assert!(first.term().is_some());
+    gate.send_replace(false);
+    bed.settle().await;
+    assert!(first.term().is_none());
+    assert!(second.term().is_some(), "the next one leads at once");
+}
+
+#[tokio::test]
+async fn observer_never_writes() {
+    let bed = TestBed::new();
+    let session = bed.session("w").await.unwrap();
+    let observer = session.election("scheduler").observe().await.unwrap();
+    observer.ready().await;
+    bed.advance(secs(120)).await;
+    assert_eq!(observer.leader(), None);
+    assert_eq!(bed.writes(), 0);
+    assert_eq!(bed.requests(Operation::Acquire), 0);
+}
+
+#[tokio::test]
+async fn release_only_after_work_ended() {
     struct Work(Rc<RefCell<Vec<&'static str>>>);
     impl Drop for Work {
         fn drop(&mut self) {
@@ -181,7 +205,7 @@ async fn a_failure_of_the_work_ends_the_term_and_the_run() {
 }
 
 #[tokio::test]
-async fn a_panic_of_the_work_ends_the_term() {
+async fn panic_in_work_ends_the_term() {
     let bed = TestBed::new();
     let (a, b) = (bed.session("a").await.unwrap(), bed.session("b").await.unwrap());
     let election = candidate(&a).await;
@@ -197,7 +221,7 @@ async fn a_panic_of_the_work_ends_the_term() {
 }
 
 #[tokio::test]
-async fn observers_follow_and_never_write() {
+async fn changes_stream_never_shows_two_leaders_at_one_token() {
     let bed = TestBed::new();
     let (a, b) = (bed.session("a").await.unwrap(), bed.session("b").await.unwrap());
     let watcher = bed.session("w").await.unwrap();
@@ -260,7 +284,7 @@ async fn a_second_run_of_one_candidate_is_refused() {
 }
 
 #[tokio::test]
-async fn ready_after_the_first_round() {
+async fn ready_after_first_round() {
     let bed = TestBed::new();
     let (a, b) = (bed.session("a").await.unwrap(), bed.session("b").await.unwrap());
     let first = candidate(&a).await;
