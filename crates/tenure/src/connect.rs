@@ -15,7 +15,13 @@ pub(crate) struct Opened {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) namespace: Namespace,
     pub(crate) require: Option<Level>,
+    /// What guards transactions on the leases' own file.
+    #[cfg(feature = "sqlite")]
+    pub(crate) guard: Option<SqliteGuard>,
 }
+
+#[cfg(feature = "sqlite")]
+pub(crate) use tenure_sqlite::{Guard as SqliteGuard, GuardError as SqliteGuardError, SqliteStore};
 
 /// What a URL says, taken apart.
 struct Url<'a> {
@@ -52,13 +58,25 @@ pub(crate) async fn open(
 ) -> Result<Opened, Error> {
     let url = Url::parse(url)?;
     let namespace = namespace.or(url.namespace.clone()).unwrap_or_default();
+    #[cfg(feature = "sqlite")]
+    let mut guard = None;
     let store: Arc<dyn Store> = match url.scheme {
         "memory" => Arc::new(memory(&url.rest, clock, chance).opened(namespace.clone())),
         #[cfg(feature = "sqlite")]
-        "sqlite" => Arc::new(sqlite(&url, namespace.clone(), clock, chance).await?),
+        "sqlite" => {
+            let store = sqlite(&url, namespace.clone(), clock, chance).await?;
+            guard = Some(store.guard());
+            Arc::new(store)
+        }
         other => return Err(not_compiled(other)),
     };
-    Ok(Opened { store, namespace, require: url.require })
+    Ok(Opened {
+        store,
+        namespace,
+        require: url.require,
+        #[cfg(feature = "sqlite")]
+        guard,
+    })
 }
 
 /// Opens the operator's side of the store of a URL.
@@ -105,10 +123,10 @@ async fn sqlite(
     namespace: Namespace,
     clock: Arc<dyn Clock>,
     chance: &mut Chance,
-) -> Result<tenure_sqlite::SqliteStore, Error> {
+) -> Result<SqliteStore, Error> {
     let mut config = tenure_sqlite::SqliteConfig::from_url(&format!("sqlite:{}", url.rest))?;
     config.namespace = namespace;
-    tenure_sqlite::SqliteStore::open(config, clock, Chance::seeded(chance.next_u64())).await
+    SqliteStore::open(config, clock, Chance::seeded(chance.next_u64())).await
 }
 
 impl<'a> Url<'a> {

@@ -96,6 +96,7 @@ struct Runner {
 impl Runner {
     async fn run(mut self, mut dropped: mpsc::Receiver<()>) {
         let mut chance = self.shared.chance();
+        let _contending = self.shared.contending();
         let mut event = Event::Tick;
         let mut cancelled = false;
         loop {
@@ -113,6 +114,10 @@ impl Runner {
                 () = sleep(&self.shared, wake_at) => Event::Tick,
                 () = hint(&mut self.hints) => Event::Hint,
                 _ = dropped.recv(), if !cancelled => {
+                    cancelled = true;
+                    Event::Cancel
+                }
+                () = self.shared.closed(), if !cancelled => {
                     cancelled = true;
                     Event::Cancel
                 }
@@ -225,7 +230,9 @@ impl Runner {
         let shared = Arc::clone(&self.shared);
         let name = self.wanted.name.clone();
         tracing::info!(%name, token = %grant.token, "a grant is given back unused");
+        let contending = shared.contending();
         tokio::spawn(async move {
+            let _contending = contending;
             let release = Release {
                 name,
                 instance: shared.instance.clone(),

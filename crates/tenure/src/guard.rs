@@ -3,8 +3,8 @@
 //! `check()` tells a holder that it may act; only a guard at the resource stops the effect of a
 //! holder that was paused in between. A guard remembers the highest token it has seen, and lets
 //! no older one through. Here is one for resources without a database, kept in a small file. For
-//! a resource in the SQLite file of the leases themselves, `tenure::sqlite` (feature `sqlite`)
-//! guards a whole transaction.
+//! a resource in the SQLite file of the leases themselves, `Lease::guard` (feature `sqlite`)
+//! guards a whole transaction: lease and effect are then one.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -141,6 +141,50 @@ impl HighWaterFile {
         );
         let error = Error::new(ErrorKind::Unavailable, Operation::Guard, message);
         GuardError::Failed(error.with_source(source))
+    }
+}
+
+#[cfg(feature = "sqlite")]
+mod transaction {
+    //! The guard of a transaction on the leases' own file.
+
+    use tenure_core::error::{Error, ErrorKind, Operation};
+
+    use crate::connect::SqliteGuardError;
+    use crate::lease::{Lease, Proof};
+    use crate::sqlite::rusqlite::Transaction;
+
+    impl Lease {
+        /// As [`Proof::guard`].
+        ///
+        /// # Errors
+        /// As [`Proof::guard`].
+        pub fn guard(&self, transaction: &Transaction<'_>) -> Result<(), SqliteGuardError> {
+            self.proof().guard(transaction)
+        }
+    }
+
+    impl Proof {
+        /// Lets a transaction on the file that holds the leases go on only while this grant is
+        /// in force. What it then commits, it commits under the lease: no clock, no pause and no
+        /// late effect can come between.
+        ///
+        /// Begin the transaction as an immediate one, and keep it shorter than
+        /// [`GUARDED_TRANSACTION_MAX`](crate::sqlite::GUARDED_TRANSACTION_MAX): it is the
+        /// file's one writer, and nothing is renewed meanwhile.
+        ///
+        /// # Errors
+        /// `Rejected`: roll back, another may act already. `Failed`: it couldn't be told; roll
+        /// back, too.
+        pub fn guard(&self, transaction: &Transaction<'_>) -> Result<(), SqliteGuardError> {
+            let Some(guard) = self.sqlite_guard() else {
+                let message = "this session's leases aren't in an SQLite file, so no transaction \
+                               of one is guarded by them; use a high-water guard";
+                let error = Error::new(ErrorKind::Misconfigured, Operation::Guard, message);
+                return Err(SqliteGuardError::Failed(error.with_name(self.name())));
+            };
+            guard.check(transaction, self.name(), self.token())
+        }
     }
 }
 

@@ -295,6 +295,25 @@ impl Lease {
         .await
     }
 
+    /// As [`release`](Self::release), saying why for the history, and without waiting for
+    /// min-hold: the released record keeps the name for the rest of it.
+    ///
+    /// # Errors
+    /// As [`release`](Self::release).
+    ///
+    /// # Cancel safety
+    /// As [`release`](Self::release).
+    pub async fn release_at_once(self, why: impl Into<String>) -> Result<(), Error> {
+        self.give_back(Ending { successor: None, at_once: true, why: why.into() }).await
+    }
+
+    /// Ends it locally without giving it back: it is renewed no more, and the name is free when
+    /// its ttl has run out. For work that can't be proven to have ended.
+    pub fn leave_to_ttl(mut self) {
+        self.given = true;
+        self.shared.abandon(&self.cell);
+    }
+
     async fn give_back(mut self, ending: Ending) -> Result<(), Error> {
         self.given = true;
         let (shared, cell) = (Arc::clone(&self.shared), Arc::clone(&self.cell));
@@ -408,6 +427,11 @@ impl Proof {
             Err(Lost { cause: Cause::Suspended, .. }) => Standing::Jeopardy,
             Err(_) => Standing::Lost,
         }
+    }
+
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn sqlite_guard(&self) -> Option<&crate::connect::SqliteGuard> {
+        self.shared.guard.as_ref()
     }
 
     /// Until when it may be acted, on this machine's interval clock.

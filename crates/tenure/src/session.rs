@@ -49,10 +49,14 @@ pub(crate) struct Shared {
     /// When the keeper planned to wake, in nanoseconds.
     pub(crate) planned: AtomicU64,
     closing: watch::Sender<bool>,
+    /// How many contentions are under way, claims that are still being settled included.
+    contending: watch::Sender<usize>,
     chance: Mutex<Chance>,
     holds: Mutex<HashMap<u64, Arc<Cell>>>,
     next_epoch: AtomicU64,
     outbox: Mutex<Vec<(Arc<Cell>, Ending)>>,
+    #[cfg(feature = "sqlite")]
+    pub(crate) guard: Option<connect::SqliteGuard>,
     /// Tokens of names whose store was reset under us: the next grant must be above them.
     forgotten: Mutex<HashMap<Name, FencingToken>>,
 }
@@ -80,6 +84,8 @@ pub struct SessionBuilder {
     suspended_limit: bool,
     meter: Arc<dyn Meter>,
     pub(crate) time: Time,
+    #[cfg(feature = "sqlite")]
+    guard: Option<connect::SqliteGuard>,
     /// Instead of the operating system's: tests are the same each time.
     pub(crate) chance: Option<Chance>,
 }
@@ -99,6 +105,14 @@ impl SessionBuilder {
     /// The store, opened by the caller. Its namespace is the one that it was opened in.
     pub fn store(self, store: Arc<dyn Store>) -> Self {
         Self { store: StoreChoice::Opened(store), ..self }
+    }
+
+    /// The SQLite store, opened by the caller: as [`store`](Self::store), and its leases guard
+    /// transactions.
+    #[cfg(feature = "sqlite")]
+    pub fn sqlite(self, store: connect::SqliteStore) -> Self {
+        let guard = Some(store.guard());
+        Self { guard, ..self.store(Arc::new(store)) }
     }
 
     /// What stands before every name. A URL may say it, too; this counts.
@@ -161,6 +175,8 @@ impl SessionBuilder {
                 store,
                 namespace: self.namespace.clone().unwrap_or_default(),
                 require: None,
+                #[cfg(feature = "sqlite")]
+                guard: self.guard,
             },
             StoreChoice::Url(url) => {
                 connect::open(&url, self.namespace, self.time.clock(), &mut chance).await?
@@ -191,10 +207,13 @@ impl SessionBuilder {
             wake: Arc::new(Notify::new()),
             planned: AtomicU64::new(u64::MAX),
             closing: watch::Sender::new(false),
+            contending: watch::Sender::new(0),
             chance: Mutex::new(chance),
             holds: Mutex::default(),
             next_epoch: AtomicU64::new(1),
             outbox: Mutex::default(),
+            #[cfg(feature = "sqlite")]
+            guard: opened.guard,
             forgotten: Mutex::default(),
         });
         Deadlines::start(&shared)?;
@@ -224,6 +243,8 @@ impl Session {
             suspended_limit: false,
             meter: Arc::new(NoMeter),
             time: Time::System,
+            #[cfg(feature = "sqlite")]
+            guard: None,
             chance: None,
         }
     }
@@ -297,30 +318,17 @@ impl Session {
     pub async fn close(self) -> Result<(), Error> {
         let shared = Arc::clone(&self.shared);
         shared.closing.send_replace(true);
-        let cells = shared.cells();
-        for cell in &cells {
-            let ending =
-                Ending { successor: None, at_once: true, why: "the session was closed".to_owned() };
-            shared.on(cell, Event::End(ending));
-            shared.let_go(cell);
-        }
-        let mut unsettled = 0;
-        for cell in &cells {
-            // Work that doesn't end is waited for as long as it has a ttl, and no longer: then
-            // the name is renewed no more, and its own deadline comes.
-            let patience = cell.machine().holding.timing().ttl();
-            let until = shared.time.now().elapsed + patience;
-            tokio::select! {
-                _ = cell.until(|seen| seen.over) => {}
-                () = shared.time.sleep_until(Some(until)) => shared.on(cell, Event::Abandon),
-            }
-            unsettled += usize::from(!cell.machine().released);
-        }
+        let (mut ended, mut unsettled) = shared.end_all().await;
+        // Whoever still waited for a name has heard of it. A claim whose outcome is unknown is
+        // settled first; what it won in the last moment is given back, too.
+        shared.no_contention().await;
+        let late = shared.end_all().await;
+        ended += late.0;
+        unsettled += late.1;
         let closed = shared.store.close().await;
         if unsettled > 0 {
             let message = format!(
-                "{unsettled} of {} names could not be given back; they are free after their ttl",
-                cells.len()
+                "{unsettled} of {ended} names could not be given back; they are free after their ttl"
             );
             return Err(Error::new(ErrorKind::OutcomeUnknown, Operation::Release, message)
                 .with_store(shared.store.profile().location.clone()));
@@ -359,6 +367,46 @@ impl Shared {
         if closing.wait_for(|closing| *closing).await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Ends all holds and awaits their end: how many there were, and how many of them could not
+    /// be given back.
+    async fn end_all(&self) -> (usize, usize) {
+        let cells = self.cells();
+        for cell in &cells {
+            self.let_go_at_once(cell, "the session was closed");
+        }
+        let mut unsettled = 0;
+        for cell in &cells {
+            // Work that doesn't end is waited for as long as it has a ttl, and no longer: then
+            // the name is renewed no more, and its own deadline comes.
+            let patience = cell.machine().holding.timing().ttl();
+            let until = self.time.now().elapsed + patience;
+            tokio::select! {
+                _ = cell.until(|seen| seen.over) => {}
+                () = self.time.sleep_until(Some(until)) => self.on(cell, Event::Abandon),
+            }
+            unsettled += usize::from(!cell.machine().released);
+        }
+        (cells.len(), unsettled)
+    }
+
+    /// Counts a contention as under way until what is returned is dropped.
+    pub(crate) fn contending(self: &Arc<Self>) -> Contending {
+        self.contending.send_modify(|count| *count += 1);
+        Contending(Arc::clone(self))
+    }
+
+    async fn no_contention(&self) {
+        let mut contending = self.contending.subscribe();
+        // The sender lives in what is borrowed here.
+        let _ = contending.wait_for(|count| *count == 0).await;
+    }
+
+    /// Renews a hold no more, and doesn't give it back either.
+    pub(crate) fn abandon(&self, cell: &Arc<Cell>) {
+        self.on(cell, Event::Abandon);
+        self.holds().remove(&cell.epoch);
     }
 
     /// All holds.
@@ -504,6 +552,15 @@ impl Shared {
     pub(crate) fn measure(&self, operation: Operation, sent: Reading, failed: Option<ErrorKind>) {
         let took: Duration = self.time.now().elapsed.since(sent.elapsed);
         self.meter.record(Measured::Request { operation, took, failed });
+    }
+}
+
+/// A contention under way.
+pub(crate) struct Contending(Arc<Shared>);
+
+impl Drop for Contending {
+    fn drop(&mut self) {
+        self.0.contending.send_modify(|count| *count -= 1);
     }
 }
 

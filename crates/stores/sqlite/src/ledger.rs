@@ -1,0 +1,479 @@
+//! The records as one transaction sees them: reads rows, asks the core's rules, writes rows.
+
+use std::collections::{HashMap, HashSet};
+
+use rusqlite::{OptionalExtension, Row as SqlRow, Transaction, named_params, params};
+use tenure_core::clock::Instant;
+use tenure_core::decide::{self, Claimed, token_above};
+use tenure_core::identity::{FencingToken, Name, Namespace, StoreId};
+use tenure_core::record::{Record, State};
+use tenure_core::store::{
+    Acquired, Claim, Grant, Hold, OrderRequest, Ordered, Page, Prefix, Query, Release, Released,
+    Renewed, Snapshot, Version,
+};
+use tenure_core::{Error, ErrorKind, Operation};
+
+use crate::errors::{Fault, is_missing_table};
+use crate::link::Shared;
+use crate::presence::is_gone;
+
+/// The format of the tables that this release writes.
+pub(crate) const TABLES: i64 = 1;
+/// How many records a session remembers to save itself reading them anew.
+const REMEMBERED_MAX: usize = 16_384;
+
+const STORE: &str =
+    "SELECT format, store, cluster, last_token, transitions FROM tenure_store WHERE only = 1";
+const STORE_WRITE: &str =
+    "UPDATE tenure_store SET last_token = ?1, transitions = ?2 WHERE only = 1";
+const READ: &str = "SELECT rowid, writes, clock, written, mark, record FROM tenure_leases \
+                    WHERE namespace = ?1 AND name = ?2";
+const INSERT: &str = "INSERT INTO tenure_leases \
+                      (namespace, name, writes, clock, written, mark, record) \
+                      VALUES (:namespace, :name, :writes, :clock, :written, :mark, :record)";
+const UPDATE: &str = "UPDATE tenure_leases SET writes = ?2, clock = ?3, written = ?4, mark = ?5, \
+                      record = ?6 WHERE rowid = ?1";
+const LIST: &str = "SELECT rowid, writes, clock, written, mark, record, name FROM tenure_leases \
+                    WHERE namespace = ?1 AND name >= ?2 AND name < ?3 ORDER BY name LIMIT ?4";
+
+/// The row about the whole file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StoreRow {
+    pub(crate) store: StoreId,
+    pub(crate) cluster: Option<String>,
+    pub(crate) last_token: Option<FencingToken>,
+    pub(crate) transitions: i64,
+}
+
+impl StoreRow {
+    /// Reads it; none if the file has no such row, or no such table.
+    pub(crate) fn read(connection: &rusqlite::Connection) -> Result<Option<Self>, Fault> {
+        let read = |row: &SqlRow<'_>| {
+            Ok((
+                row.get::<_, i64>(0)?,
+                row.get::<_, String>(1)?,
+                row.get(2)?,
+                row.get::<_, i64>(3)?,
+                row.get(4)?,
+            ))
+        };
+        let found = match connection.prepare_cached(STORE) {
+            Ok(mut statement) => statement.query_row([], read).optional()?,
+            Err(error) if is_missing_table(&error) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let Some((format, store, cluster, last_token, transitions)) = found else {
+            return Ok(None);
+        };
+        if format > TABLES {
+            return Err(Error::new(
+                ErrorKind::Misconfigured,
+                Operation::Open,
+                format!(
+                    "the tables are in format {format}, and this release reads up to {TABLES}; \
+                     upgrade tenure here"
+                ),
+            )
+            .into());
+        }
+        let store = store.parse().map_err(|error: Error| {
+            Error::new(
+                ErrorKind::Corrupt,
+                Operation::Open,
+                "the store's id can't be read; restore the file",
+            )
+            .with_source(error)
+        })?;
+        let last_token = FencingToken::new(last_token.cast_unsigned());
+        Ok(Some(Self { store, cluster, last_token, transitions }))
+    }
+}
+
+/// Every side file that a grant names, whatever its namespace.
+pub(crate) fn marks(connection: &rusqlite::Connection) -> rusqlite::Result<HashSet<String>> {
+    let mut statement =
+        connection.prepare("SELECT DISTINCT mark FROM tenure_leases WHERE mark IS NOT NULL")?;
+    let marks = statement.query_map([], |row| row.get(0))?;
+    marks.collect()
+}
+
+/// What a session remembers of the records that it wrote last: their bytes and their meaning.
+///
+/// A row whose bytes are the remembered ones needs no parsing, which is most of a renewal's cost.
+#[derive(Default)]
+pub(crate) struct Remembered(HashMap<Name, (Vec<u8>, Record)>);
+
+impl Remembered {
+    fn record(&self, name: &Name, bytes: &[u8]) -> Option<Record> {
+        let (known, record) = self.0.get(name)?;
+        (known == bytes).then(|| record.clone())
+    }
+
+    fn remember(&mut self, name: &Name, bytes: Vec<u8>, record: Record) {
+        if self.0.len() >= REMEMBERED_MAX && !self.0.contains_key(name) {
+            self.0.clear();
+        }
+        self.0.insert(name.clone(), (bytes, record));
+    }
+
+    fn forget(&mut self, name: &Name) {
+        self.0.remove(name);
+    }
+}
+
+/// What a transaction works with.
+pub(crate) struct Ledger<'a> {
+    transaction: &'a Transaction<'a>,
+    shared: &'a Shared,
+    remembered: &'a mut Remembered,
+    now: Instant,
+    about: StoreRow,
+    /// What grants of this session say of its process.
+    mark: Option<String>,
+    /// Whether the processes that were asked about are gone.
+    gone: HashMap<String, bool>,
+    /// What happened so far.
+    written: Written,
+}
+
+/// What a transaction has written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// Anything at all.
+    pub(crate) anything: bool,
+    /// A grant, a release or an order, so that waiters should look.
+    pub(crate) transition: bool,
+}
+
+/// A row of the table, read.
+struct Row {
+    rowid: i64,
+    writes: i64,
+    clock: String,
+    written: i64,
+    mark: Option<String>,
+    snapshot: Snapshot,
+}
+
+/// A row as it is stored.
+struct RawRow {
+    rowid: i64,
+    writes: i64,
+    clock: String,
+    written: i64,
+    mark: Option<String>,
+    record: Vec<u8>,
+}
+
+impl RawRow {
+    fn read(row: &SqlRow<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            rowid: row.get(0)?,
+            writes: row.get(1)?,
+            clock: row.get(2)?,
+            written: row.get(3)?,
+            mark: row.get(4)?,
+            record: row.get(5)?,
+        })
+    }
+}
+
+/// One item's record can't be read, or the whole transaction failed.
+type PerItem<T> = Result<Result<T, Error>, Fault>;
+
+impl<'a> Ledger<'a> {
+    /// Opens the ledger of a store that is known to be the right one.
+    pub(crate) fn new(
+        transaction: &'a Transaction<'a>,
+        shared: &'a Shared,
+        remembered: &'a mut Remembered,
+        about: StoreRow,
+        mark: Option<String>,
+    ) -> Self {
+        Self {
+            transaction,
+            shared,
+            remembered,
+            now: shared.clock.now().elapsed,
+            about,
+            mark,
+            gone: HashMap::new(),
+            written: Written::default(),
+        }
+    }
+
+    /// Writes what the whole transaction has changed of the store's own row.
+    pub(crate) fn finish(self) -> Result<(Written, StoreRow), Fault> {
+        let Self { transaction, mut about, written, .. } = self;
+        if written.transition {
+            about.transitions = about.transitions.wrapping_add(1);
+            let last_token = about.last_token.map_or(0, FencingToken::get).cast_signed();
+            transaction
+                .prepare_cached(STORE_WRITE)?
+                .execute(params![last_token, about.transitions])?;
+        }
+        Ok((written, about))
+    }
+
+    /// The count that moves with every grant, release and order.
+    pub(crate) fn transitions(&self) -> i64 {
+        self.about.transitions
+    }
+
+    fn namespace(&self) -> &'a Namespace {
+        &self.shared.namespace
+    }
+
+    fn key(&self) -> &'a [u8] {
+        self.namespace().as_str().as_bytes()
+    }
+
+    fn row(&mut self, name: &Name) -> PerItem<Option<Row>> {
+        let raw = self
+            .transaction
+            .prepare_cached(READ)?
+            .query_row(params![self.key(), name.as_str().as_bytes()], RawRow::read)
+            .optional()?;
+        Ok(raw.map(|raw| self.understood(name, raw)).transpose())
+    }
+
+    fn understood(&mut self, name: &Name, raw: RawRow) -> Result<Row, Error> {
+        let RawRow { rowid, writes, clock, written, mark, record: bytes } = raw;
+        let record = match self.remembered.record(name, &bytes) {
+            Some(record) => record,
+            None => Record::from_json(&bytes).map_err(|error| error.with_name(name))?,
+        };
+        if record.name != *name {
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                Operation::Read,
+                format!("its row holds the record of `{}`; somebody copied it", record.name),
+            )
+            .with_name(name));
+        }
+        let same_clock = clock == self.shared.clock_identity;
+        let age = same_clock.then(|| self.now.since(Instant::from_nanos(written.cast_unsigned())));
+        let holder_gone = same_clock
+            && matches!(record.state, State::Held | State::Revoked)
+            && mark.as_deref().is_some_and(|mark| self.is_gone(mark));
+        let version = Version::new(format!("{writes}-{}", record.nonce));
+        let store = self.about.store;
+        let snapshot = Snapshot { record, version, store, age, holder_gone };
+        Ok(Row { rowid, writes, clock, written, mark, snapshot })
+    }
+
+    fn is_gone(&mut self, mark: &str) -> bool {
+        if self.mark.as_deref() == Some(mark) {
+            return false;
+        }
+        if let Some(gone) = self.gone.get(mark) {
+            return *gone;
+        }
+        let gone = is_gone(&self.shared.place().side, mark);
+        self.gone.insert(mark.to_owned(), gone);
+        gone
+    }
+
+    /// Reads one record.
+    pub(crate) fn read(&mut self, name: &Name) -> PerItem<Option<Snapshot>> {
+        Ok(self.row(name)?.map(|row| row.map(|row| row.snapshot)))
+    }
+
+    /// What a claim comes to, if nothing needs to be written for it.
+    pub(crate) fn look(&mut self, claim: &Claim) -> Result<Option<Acquired>, Fault> {
+        Ok(match self.row(&claim.name)? {
+            Err(error) => Some(Acquired::Failed(error.during(Operation::Acquire))),
+            Ok(row) => {
+                let snapshot = row.map(|row| row.snapshot);
+                match decide::claim(snapshot.as_ref(), claim) {
+                    Claimed::Free { .. } => None,
+                    Claimed::Found(token) => Some(found(token, snapshot)),
+                    Claimed::Refused => Some(refused(snapshot)),
+                }
+            }
+        })
+    }
+
+    /// Carries out a claim.
+    pub(crate) fn acquire(&mut self, claim: &Claim) -> Result<Acquired, Fault> {
+        let row = match self.row(&claim.name)? {
+            Ok(row) => row,
+            Err(error) => return Ok(Acquired::Failed(error.during(Operation::Acquire))),
+        };
+        let current = row.as_ref().map(|row| &row.snapshot);
+        let above = match decide::claim(current, claim) {
+            Claimed::Free { above } => above,
+            Claimed::Found(token) => return Ok(found(token, row.map(|row| row.snapshot))),
+            Claimed::Refused => return Ok(refused(row.map(|row| row.snapshot))),
+        };
+        let token = match token_above(above, self.about.last_token) {
+            Ok(token) => token,
+            Err(error) => return Ok(Acquired::Failed(error.with_name(&claim.name))),
+        };
+        self.about.last_token = Some(token);
+        self.written.transition = true;
+        let before = row.as_ref().map(|row| &row.snapshot.record);
+        let record = decide::granted(before, claim, token);
+        let mark = if claim.ends_with_process { self.mark.clone() } else { None };
+        let version = self.write(row.as_ref(), record, Stamp::now(self, mark))?;
+        Ok(Acquired::Granted(Grant { token, version, store: self.about.store }))
+    }
+
+    /// Carries out a renewal.
+    pub(crate) fn renew(&mut self, hold: &Hold) -> Result<Renewed, Fault> {
+        let row = match self.row(&hold.name)? {
+            Ok(row) => row,
+            Err(error) => return Ok(Renewed::Failed(error.during(Operation::Renew))),
+        };
+        let current = row.as_ref().map(|row| &row.snapshot);
+        let Some(record) = decide::renewed(current, hold) else {
+            return Ok(Renewed::NotHeld(row.map(|row| Box::new(row.snapshot))));
+        };
+        let asked = decide::asked(&record).cloned();
+        // Whoever renews is who lives: a mark that it can't vouch for any more goes.
+        let marked = row.as_ref().is_some_and(|row| row.mark.is_some());
+        let mark = if marked { self.mark.clone() } else { None };
+        let version = self.write(row.as_ref(), record, Stamp::now(self, mark))?;
+        Ok(match asked {
+            Some(order) => Renewed::Asked(version, Box::new(order)),
+            None => Renewed::Renewed(version),
+        })
+    }
+
+    /// Carries out a release.
+    pub(crate) fn release(&mut self, release: &Release) -> Result<Released, Fault> {
+        let row = match self.row(&release.name)? {
+            Ok(row) => row,
+            Err(error) => return Ok(Released::Failed(error.during(Operation::Release))),
+        };
+        let current = row.as_ref().map(|row| &row.snapshot);
+        let Some(tombstone) = decide::released(current, release) else {
+            return Ok(Released::NotHeld(row.map(|row| Box::new(row.snapshot))));
+        };
+        self.written.transition = true;
+        let version = self.write(row.as_ref(), tombstone, Stamp::now(self, None))?;
+        self.remembered.forget(&release.name);
+        Ok(Released::Released(version))
+    }
+
+    /// Carries out an order. It leaves the grant's age and mark as they are.
+    pub(crate) fn order(&mut self, name: &Name, request: &OrderRequest) -> Result<Ordered, Fault> {
+        let row = match self.row(name)? {
+            Ok(row) => row,
+            Err(error) => return Ok(Ordered::Failed(error.during(Operation::Order))),
+        };
+        let current = row.as_ref().map(|row| &row.snapshot);
+        let (Some(marked), Some(row)) = (decide::ordered(current, request), row.as_ref()) else {
+            return Ok(Ordered::NotHeld(row.map(|row| Box::new(row.snapshot))));
+        };
+        self.written.transition = true;
+        let stamp =
+            Stamp { clock: row.clock.clone(), written: row.written, mark: row.mark.clone() };
+        let version = self.write(Some(row), marked.clone(), stamp)?;
+        self.remembered.forget(name);
+        let snapshot = Snapshot { record: marked, version, ..row.snapshot.clone() };
+        Ok(Ordered::Ordered(Box::new(snapshot)))
+    }
+
+    /// Lists a page of records.
+    pub(crate) fn list(&mut self, query: &Query, after: Option<&Name>) -> Result<Page, Fault> {
+        let limit = i64::try_from(query.limit.clamp(1, Query::LIMIT_MAX) + 1).unwrap_or(i64::MAX);
+        let first = first_of(&query.prefix, after);
+        let transaction = self.transaction;
+        let mut statement = transaction.prepare_cached(LIST)?;
+        let rows = statement
+            .query_map(params![self.key(), first, end_of(&query.prefix), limit], |row| {
+                Ok((RawRow::read(row)?, row.get::<_, Vec<u8>>(6)?))
+            })?;
+        let mut page = Page::default();
+        for row in rows {
+            let (raw, name) = row?;
+            if page.snapshots.len() == query.limit {
+                page.next = page.snapshots.last().map(|last| last.record.name.clone());
+                break;
+            }
+            page.snapshots.push(self.understood(&named(name)?, raw)?.snapshot);
+        }
+        Ok(page)
+    }
+
+    fn write(&mut self, row: Option<&Row>, record: Record, stamp: Stamp) -> Result<Version, Fault> {
+        let bytes = record.to_json();
+        let writes = row.map_or(1, |row| row.writes.wrapping_add(1));
+        let Stamp { clock, written, mark } = stamp;
+        match row {
+            Some(row) => self
+                .transaction
+                .prepare_cached(UPDATE)?
+                .execute(params![row.rowid, writes, clock, written, mark, bytes])?,
+            None => self.transaction.prepare_cached(INSERT)?.execute(named_params! {
+                ":namespace": self.key(),
+                ":name": record.name.as_str().as_bytes(),
+                ":writes": writes,
+                ":clock": clock,
+                ":written": written,
+                ":mark": mark,
+                ":record": bytes,
+            })?,
+        };
+        self.written.anything = true;
+        let version = Version::new(format!("{writes}-{}", record.nonce));
+        let name = record.name.clone();
+        self.remembered.remember(&name, bytes, record);
+        Ok(version)
+    }
+}
+
+/// When a row was written by its holder, on which clock, and what proves the holder dead.
+struct Stamp {
+    clock: String,
+    written: i64,
+    mark: Option<String>,
+}
+
+impl Stamp {
+    fn now(ledger: &Ledger<'_>, mark: Option<String>) -> Self {
+        let written = ledger.now.as_nanos().cast_signed();
+        Self { clock: ledger.shared.clock_identity.clone(), written, mark }
+    }
+}
+
+fn found(token: FencingToken, snapshot: Option<Snapshot>) -> Acquired {
+    let Snapshot { version, store, .. } = snapshot.expect("only a record can be found");
+    Acquired::Granted(Grant { token, version, store })
+}
+
+fn refused(snapshot: Option<Snapshot>) -> Acquired {
+    Acquired::Refused(Box::new(snapshot.expect("only a record refuses")))
+}
+
+/// The least key under a prefix that is greater than `after`.
+fn first_of(prefix: &Prefix, after: Option<&Name>) -> Vec<u8> {
+    let first = prefix.as_str().as_bytes().to_vec();
+    let Some(after) = after else { return first };
+    let mut next = after.as_str().as_bytes().to_vec();
+    next.push(0);
+    first.max(next)
+}
+
+/// The least key that is greater than all names under a prefix.
+fn end_of(prefix: &Prefix) -> Vec<u8> {
+    let mut end = prefix.as_str().as_bytes().to_vec();
+    match end.last_mut() {
+        // No byte of UTF-8 is 0xff, so there is always a next one.
+        Some(last) => *last += 1,
+        None => end.push(0xff),
+    }
+    end
+}
+
+fn named(bytes: Vec<u8>) -> Result<Name, Error> {
+    let name = String::from_utf8(bytes).ok().and_then(|text| Name::try_from(text).ok());
+    name.ok_or_else(|| {
+        Error::new(
+            ErrorKind::Corrupt,
+            Operation::List,
+            "a row of `tenure_leases` has a name that is none; look at the table",
+        )
+    })
+}

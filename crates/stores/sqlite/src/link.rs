@@ -1,0 +1,534 @@
+//! One connection to the file: opened, checked before every request, and opened anew when
+//! another file lies in its place.
+
+use std::cell::OnceCell;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use tenure_core::chance::Chance;
+use tenure_core::clock::Clock;
+use tenure_core::hint::HintBoard;
+use tenure_core::identity::{Namespace, StoreId};
+use tenure_core::{Error, ErrorKind, Operation};
+
+use crate::answer::Asked;
+use crate::errors::{Fault, Phase, closed, from_io, from_sqlite};
+use crate::ledger::{self, Ledger, Remembered, StoreRow, TABLES, Written};
+use crate::place::{FileId, Place};
+use crate::presence::{Presence, create_side, is_gone, sweep};
+use crate::turn::{Turn, patiently};
+
+/// How often opening starts again when the file is replaced meanwhile.
+const OPENINGS_MAX: usize = 3;
+/// How many side files one session locks, each after the one before was taken away.
+const PRESENCES_MAX: usize = 16;
+/// How many prepared statements a connection keeps: all of them.
+const STATEMENTS_MAX: usize = 32;
+
+/// The tables, as `init` and the first opening create them.
+pub(crate) const SCHEMA: &str = include_str!("schema.sql");
+
+/// What the threads of one session share.
+pub(crate) struct Shared {
+    /// As the user named it, made absolute: this is where the file must lie.
+    pub(crate) path: PathBuf,
+    pub(crate) namespace: Namespace,
+    pub(crate) cluster: Option<String>,
+    pub(crate) busy: Duration,
+    pub(crate) location: Arc<str>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) clock_identity: String,
+    pub(crate) board: HintBoard,
+    /// The transitions that this session's listeners have heard of.
+    pub(crate) heard: AtomicI64,
+    pub(crate) closed: AtomicBool,
+    place: Mutex<Place>,
+    opened: Mutex<Option<Opened>>,
+}
+
+/// The store that this session believes in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Opened {
+    store: StoreId,
+    file: FileId,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        config: crate::config::SqliteConfig,
+        path: PathBuf,
+        place: Place,
+        location: Arc<str>,
+        clock: Arc<dyn Clock>,
+        clock_identity: String,
+    ) -> Self {
+        Self {
+            path,
+            namespace: config.namespace,
+            cluster: config.cluster,
+            busy: config.busy,
+            location,
+            clock,
+            clock_identity,
+            board: HintBoard::default(),
+            heard: AtomicI64::new(0),
+            closed: AtomicBool::new(false),
+            place: Mutex::new(place),
+            opened: Mutex::new(None),
+        }
+    }
+
+    /// Where the file lies.
+    pub(crate) fn place(&self) -> Place {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The id of the store that this session believes in.
+    pub(crate) fn store(&self) -> Option<StoreId> {
+        self.opened().map(|opened| opened.store)
+    }
+
+    fn opened(&self) -> MutexGuard<'_, Option<Opened>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes the listeners, unless they have heard of this transition already.
+    pub(crate) fn transitions_are(&self, transitions: i64) {
+        if self.heard.swap(transitions, Ordering::SeqCst) != transitions {
+            self.board.changed();
+        }
+    }
+}
+
+/// A connection, and what its thread keeps beside it.
+pub(crate) struct Link {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) chance: Chance,
+    open: Option<Open>,
+    remembered: Remembered,
+    presences: Vec<Presence>,
+}
+
+/// An open connection to one file.
+pub(crate) struct Open {
+    pub(crate) connection: Connection,
+    pub(crate) file: FileId,
+    pub(crate) turn: Turn,
+}
+
+impl Link {
+    /// A link that opens its connection when it is first used.
+    pub(crate) fn new(shared: Arc<Shared>, chance: Chance) -> Self {
+        Self {
+            shared,
+            chance,
+            open: None,
+            remembered: Remembered::default(),
+            presences: Vec::new(),
+        }
+    }
+
+    /// Lets go of the file.
+    pub(crate) fn shut(&mut self) {
+        self.open = None;
+        self.presences.clear();
+    }
+
+    /// The connection, if it is open and its file still lies where it should.
+    pub(crate) fn current(&self) -> Option<&Open> {
+        let file = FileId::at(&self.shared.path).ok()?;
+        self.open.as_ref().filter(|open| open.file == file)
+    }
+
+    /// Makes sure that the connection is to the file that lies at the path now.
+    ///
+    /// # Errors
+    /// `StoreReset`, once for each session, when that is another store than it believed in; it
+    /// believes in the new one from then on.
+    pub(crate) fn connect(&mut self, operation: Operation) -> Result<(), Error> {
+        if self.shared.closed.load(Ordering::SeqCst) {
+            return Err(closed(operation));
+        }
+        if self.current().is_some() {
+            return Ok(());
+        }
+        let vanished = FileId::at(&self.shared.path).is_err();
+        self.open = None;
+        let (open, about) = self.reopen().map_err(|error| error.during(operation))?;
+        let opened = Opened { store: about.store, file: open.file };
+        self.open = Some(open);
+        self.believe(opened, vanished, operation)
+    }
+
+    fn believe(&self, now: Opened, vanished: bool, operation: Operation) -> Result<(), Error> {
+        let before = self.shared.opened().replace(now);
+        let Some(before) = before.filter(|before| *before != now) else { return Ok(()) };
+        let path = self.shared.path.display();
+        let fact = if vanished {
+            format!("the file `{path}` was deleted, and a new one was created")
+        } else if before.file != now.file {
+            format!("another file was put in the place of `{path}`")
+        } else {
+            format!("the store's id changed from {} to {}", before.store, now.store)
+        };
+        // Whoever waits for something in the old one should look.
+        self.shared.board.changed();
+        let message = format!("{fact}: what was held is lost; claim it anew");
+        Err(Error::new(ErrorKind::StoreReset, operation, message))
+    }
+
+    fn reopen(&mut self) -> Result<(Open, StoreRow), Error> {
+        for _ in 0..OPENINGS_MAX {
+            let before = FileId::at(&self.shared.path).ok();
+            let place =
+                Place::look(&self.shared.path).map_err(|error| self.may_come_back(error))?;
+            let (connection, about) = self.open_at(&place)?;
+            create_side(&place.side, &place.file)
+                .map_err(|error| from_io(&place.side, "creating", error))?;
+            let turn = Turn::open(&place.side, &place.file, self.shared.busy)
+                .map_err(|error| from_io(&place.side.join("gate"), "opening", error))?;
+            // SQLite has opened the file that lies at the path if that was there before and
+            // after. A file that was just created is opened once more.
+            let after = FileId::at(&self.shared.path).ok();
+            if let (Some(file), true) = (after, before == after) {
+                *self.shared.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
+                return Ok((Open { connection, file, turn }, about));
+            }
+        }
+        Err(Error::new(
+            ErrorKind::Unavailable,
+            Operation::Open,
+            format!("the file `{}` is being replaced; try again", self.shared.path.display()),
+        ))
+    }
+
+    /// What was fit once, and isn't there now, may come back.
+    fn may_come_back(&self, error: Error) -> Error {
+        let known = self.shared.store().is_some();
+        if !known || error.kind() != ErrorKind::Misconfigured {
+            return error;
+        }
+        Error::new(ErrorKind::Unavailable, Operation::Open, error.to_string())
+    }
+
+    fn open_at(&mut self, place: &Place) -> Result<(Connection, StoreRow), Error> {
+        let told = |fault| told(fault, Operation::Open, Phase::BeforeCommit);
+        let busy = self.shared.busy;
+        let opened = (|| {
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+                | OpenFlags::SQLITE_OPEN_CREATE
+                | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = Connection::open_with_flags(&place.file, flags)?;
+            connection.busy_timeout(Duration::ZERO)?;
+            connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+            let chance = &mut self.chance;
+            let mode: String = patiently(busy, Operation::Open, chance, || {
+                connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
+            })?;
+            if mode != "wal" {
+                return Err(Fault::Told(Error::new(
+                    ErrorKind::Misconfigured,
+                    Operation::Open,
+                    format!("the file stays in journal mode `{mode}`; tenure needs `wal`"),
+                )));
+            }
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            let about = patiently_told(busy, chance, || StoreRow::read(&connection))?;
+            Ok((connection, about))
+        })();
+        let (connection, about) = opened.map_err(told)?;
+        let about = match about {
+            Some(about) => about,
+            None => self.create(&connection).map_err(told)?,
+        };
+        self.check_cluster(&about)?;
+        Ok((connection, about))
+    }
+
+    fn create(&mut self, connection: &Connection) -> Result<StoreRow, Fault> {
+        let fresh = StoreId::draw(&mut self.chance);
+        let cluster = self.shared.cluster.clone();
+        let transaction = patiently(self.shared.busy, Operation::Open, &mut self.chance, || {
+            Transaction::new_unchecked(connection, TransactionBehavior::Immediate)
+        })?;
+        transaction.execute_batch(SCHEMA)?;
+        transaction.execute(
+            "INSERT INTO tenure_store (only, format, store, cluster, last_token, transitions) \
+             VALUES (1, ?1, ?2, ?3, 0, 0) ON CONFLICT DO NOTHING",
+            (TABLES, fresh.to_string(), cluster),
+        )?;
+        let about = StoreRow::read(&transaction)?.ok_or(Fault::Unmarked)?;
+        transaction.commit()?;
+        Ok(about)
+    }
+
+    fn check_cluster(&self, about: &StoreRow) -> Result<(), Error> {
+        let Some(wanted) = &self.shared.cluster else { return Ok(()) };
+        let message = match &about.cluster {
+            Some(found) if found == wanted => return Ok(()),
+            Some(found) => format!(
+                "the store bears the mark `{found}`, not `{wanted}`; name the right file, or the \
+                 right cluster"
+            ),
+            None => format!(
+                "the store bears no mark; give it one with `tenure init --cluster {wanted}`"
+            ),
+        };
+        Err(Error::new(ErrorKind::Misconfigured, Operation::Open, message))
+    }
+
+    /// What grants of this session say of its process: a side file that is locked and in place.
+    fn mark(&mut self) -> Option<String> {
+        if self.presences.last()?.mark().is_none() {
+            self.begin_presence();
+        }
+        self.presences.last()?.mark().map(ToString::to_string)
+    }
+
+    /// Has the grants of this session say, from now on, what proves its process dead.
+    pub(crate) fn be_present(&mut self) {
+        if self.presences.is_empty() && self.open.is_some() {
+            self.begin_presence();
+        }
+    }
+
+    /// Locks a side file. Without one, grants say nothing, and end with their ttl.
+    ///
+    /// Older ones stay locked: whoever took them away may bring them back.
+    fn begin_presence(&mut self) {
+        if self.presences.len() >= PRESENCES_MAX {
+            return;
+        }
+        let place = self.shared.place();
+        let begun = create_side(&place.side, &place.file)
+            .and_then(|()| Presence::begin(&place.side, &mut self.chance));
+        if let Ok(presence) = begun {
+            self.presences.push(presence);
+            self.sweep(&place);
+        }
+    }
+
+    /// Clears away the side files of dead sessions.
+    fn sweep(&self, place: &Place) {
+        let Some(open) = &self.open else { return };
+        let named = OnceCell::new();
+        sweep(&place.side, |mark| match named.get_or_init(|| ledger::marks(&open.connection)) {
+            Ok(named) => named.contains(mark),
+            Err(_) => true,
+        });
+    }
+
+    /// The open connection, for the operator's side.
+    pub(crate) fn parts(&mut self, operation: Operation) -> Result<(&Open, &mut Chance), Error> {
+        let Self { open, chance, .. } = self;
+        open.as_ref().map(|open| (open, chance)).ok_or_else(|| closed(operation))
+    }
+
+    /// Whether the lock of this session's side file is seen as held, as it must be.
+    pub(crate) fn proves_death(&self) -> Option<bool> {
+        let mark = self.presences.last()?.mark()?.to_string();
+        Some(!is_gone(&self.shared.place().side, &mark))
+    }
+
+    /// Reads within one snapshot of the file, without its write lock.
+    pub(crate) fn read<T>(
+        &mut self,
+        operation: Operation,
+        act: impl FnOnce(&mut Ledger<'_>) -> Result<T, Fault>,
+    ) -> Result<T, Error> {
+        self.connect(operation)?;
+        let outcome = self.in_snapshot(operation, act);
+        self.settled(operation, Phase::BeforeCommit, outcome)
+    }
+
+    fn in_snapshot<T>(
+        &mut self,
+        operation: Operation,
+        act: impl FnOnce(&mut Ledger<'_>) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let Self { shared, chance, open, remembered, presences, .. } = self;
+        let open = open.as_ref().ok_or_else(|| closed(operation))?;
+        let (transaction, about) = patiently_told(shared.busy, chance, || {
+            let transaction =
+                Transaction::new_unchecked(&open.connection, TransactionBehavior::Deferred)?;
+            let about = StoreRow::read(&transaction)?;
+            Ok((transaction, about))
+        })?;
+        let about = expected(shared, about)?;
+        let mark = presences.last().and_then(Presence::mark).map(ToString::to_string);
+        act(&mut Ledger::new(&transaction, shared, remembered, about, mark))
+    }
+
+    /// Reads and writes in one transaction: all of it is done, or nothing.
+    ///
+    /// Nothing is done, either, if nobody waits for the answer any more when the turn has come.
+    pub(crate) fn write<T, A>(
+        &mut self,
+        operation: Operation,
+        asked: &Asked<A>,
+        act: impl FnOnce(&mut Ledger<'_>) -> Result<T, Fault>,
+    ) -> Result<T, Error> {
+        self.connect(operation)?;
+        let mark = self.mark();
+        let mut phase = Phase::BeforeCommit;
+        let outcome = self.in_turn(operation, asked, mark, &mut phase, act);
+        self.settled(operation, phase, outcome)
+    }
+
+    fn in_turn<T, A>(
+        &mut self,
+        operation: Operation,
+        asked: &Asked<A>,
+        mark: Option<String>,
+        phase: &mut Phase,
+        act: impl FnOnce(&mut Ledger<'_>) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let Self { shared, chance, open, remembered, .. } = self;
+        let open = open.as_ref().ok_or_else(|| closed(operation))?;
+        let transaction = open.turn.begin(&open.connection, operation, chance)?;
+        if !asked.is_wanted() {
+            return Err(closed(operation).into());
+        }
+        let about = expected(shared, StoreRow::read(&transaction)?)?;
+        let mut ledger = Ledger::new(&transaction, shared, remembered, about, mark);
+        let outcome = act(&mut ledger)?;
+        let (Written { anything, transition }, about) = ledger.finish()?;
+        if !anything {
+            return Ok(outcome);
+        }
+        *phase = Phase::Commit;
+        transaction.commit()?;
+        if transition {
+            shared.transitions_are(about.transitions);
+        }
+        Ok(outcome)
+    }
+
+    /// What a transaction came to, once it is known that the file is still the one at the path.
+    fn settled<T>(
+        &mut self,
+        operation: Operation,
+        phase: Phase,
+        outcome: Result<T, Fault>,
+    ) -> Result<T, Error> {
+        match outcome {
+            Ok(outcome) if self.current().is_some() => Ok(outcome),
+            // What was committed to a file that lies elsewhere now is done in no store.
+            Ok(_) => Err(self.replaced(operation, phase)),
+            Err(Fault::Unmarked) => {
+                self.open = None;
+                self.connect(operation)?;
+                // The row is back, with the same id: somebody was at work on it.
+                Err(Error::new(
+                    ErrorKind::Unavailable,
+                    operation,
+                    "the store's row was away for a moment; try again",
+                ))
+            }
+            Err(fault) => Err(told(fault, operation, phase)),
+        }
+    }
+
+    /// The file was replaced while a transaction ran.
+    fn replaced(&mut self, operation: Operation, phase: Phase) -> Error {
+        let (kind, why) = match self.connect(operation) {
+            Err(error) if error.kind() == ErrorKind::StoreReset => return error,
+            Err(error) if phase == Phase::Commit => (ErrorKind::OutcomeUnknown, error.to_string()),
+            Err(error) => return error,
+            Ok(()) if phase == Phase::Commit => (ErrorKind::StoreReset, "claim it anew".to_owned()),
+            Ok(()) => (ErrorKind::Unavailable, "try again".to_owned()),
+        };
+        let path = self.shared.path.display();
+        let message = format!("the file `{path}` was replaced during the request; {why}");
+        Error::new(kind, operation, message)
+    }
+}
+
+/// The store's row, if it is that of the store which this session believes in.
+fn expected(shared: &Shared, found: Option<StoreRow>) -> Result<StoreRow, Fault> {
+    let found = found.ok_or(Fault::Unmarked)?;
+    if shared.store().is_some_and(|store| store != found.store) {
+        Err(Fault::Unmarked)
+    } else {
+        Ok(found)
+    }
+}
+
+fn patiently_told<T>(
+    busy: Duration,
+    chance: &mut Chance,
+    mut act: impl FnMut() -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    patiently(busy, Operation::Open, chance, || match act() {
+        Err(Fault::Sqlite(error)) => Err(error),
+        other => Ok(other),
+    })?
+}
+
+/// A fault as an error of an operation.
+pub(crate) fn told(fault: Fault, operation: Operation, phase: Phase) -> Error {
+    match fault {
+        Fault::Sqlite(error) => from_sqlite(error, operation, phase),
+        Fault::Told(error) => error.during(operation),
+        Fault::Unmarked => Error::new(
+            ErrorKind::Unavailable,
+            operation,
+            "the store's row vanished while it was written; try again",
+        ),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::future::Future;
+    use std::path::PathBuf;
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::task::{Context, Poll, Wake, Waker};
+
+    /// A directory that is gone after the test.
+    pub(crate) struct Scratch {
+        pub(crate) path: PathBuf,
+    }
+
+    impl Scratch {
+        pub(crate) fn new(name: &str) -> Self {
+            static MADE: AtomicU64 = AtomicU64::new(0);
+            let made = MADE.fetch_add(1, Ordering::Relaxed);
+            let path =
+                std::env::temp_dir().join(format!("tenure-{name}-{}-{made}", std::process::id()));
+            std::fs::create_dir_all(&path).unwrap();
+            Self { path: path.canonicalize().unwrap() }
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
+    }
+
+    struct Unpark(std::thread::Thread);
+
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+        let mut future = pin!(future);
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        let mut context = Context::from_waker(&waker);
+        loop {
+            match future.as_mut().poll(&mut context) {
+                Poll::Ready(output) => return output,
+                Poll::Pending => std::thread::park(),
+            }
+        }
+    }
+}

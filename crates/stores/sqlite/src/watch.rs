@@ -1,0 +1,105 @@
+//! Hints for those who wait: looks for other processes' commits, but only while anybody listens.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tenure_core::hint::Listener;
+use tenure_core::store::{Answer, HintSource};
+use tenure_core::{Error, Operation};
+
+use crate::errors::{Fault, closed};
+use crate::ledger::StoreRow;
+use crate::link::{Link, Shared};
+use crate::worker::Job;
+
+/// Between two looks while somebody listens. One costs a few microseconds.
+const LOOK: Duration = Duration::from_millis(15);
+
+/// The reading thread's job: to read, and to look for changes.
+pub(crate) struct Reader {
+    pub(crate) link: Link,
+    /// SQLite's count of other connections' commits, as it was last seen. None: nobody listened.
+    data_version: Option<i64>,
+}
+
+impl Reader {
+    pub(crate) fn new(link: Link) -> Self {
+        Self { link, data_version: None }
+    }
+
+    /// Notes how things stand, so that a listener hears of all that comes after.
+    pub(crate) fn begin_listening(&mut self) -> Result<(), Error> {
+        if self.data_version.is_none() {
+            let transitions =
+                self.link.read(Operation::Watch, |ledger| Ok(ledger.transitions()))?;
+            self.link.shared.heard.store(transitions, Ordering::SeqCst);
+            self.data_version = self.look_at_version();
+        }
+        Ok(())
+    }
+
+    /// `data_version` moves with every commit of another connection, renewals included; only
+    /// then is it worth asking whether a transition was among them.
+    fn look(&mut self) {
+        let Some(open) = self.link.current() else {
+            // Another file, or none: who waits shall read, and be told.
+            if self.data_version.take().is_some() {
+                self.link.shared.board.changed();
+            }
+            return;
+        };
+        let version = data_version(&open.connection).ok();
+        if version.is_some() && version == self.data_version {
+            return;
+        }
+        match StoreRow::read(&open.connection) {
+            Ok(Some(about)) => {
+                self.data_version = version;
+                self.link.shared.transitions_are(about.transitions);
+            }
+            // Somebody has the file to himself just now; the next look finds what this missed.
+            Err(Fault::Sqlite(_)) => {}
+            Ok(None) | Err(_) => self.link.shared.board.changed(),
+        }
+    }
+
+    fn look_at_version(&self) -> Option<i64> {
+        data_version(&self.link.current()?.connection).ok()
+    }
+}
+
+impl Job for Reader {
+    fn idle(&mut self) -> Option<Duration> {
+        if !self.link.shared.board.has_listeners() {
+            self.data_version = None;
+            return None;
+        }
+        self.look();
+        Some(LOOK)
+    }
+}
+
+fn data_version(connection: &rusqlite::Connection) -> rusqlite::Result<i64> {
+    connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
+}
+
+/// A listener who hears of the session's end, too.
+pub(crate) struct Watching {
+    pub(crate) listener: Listener,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl HintSource for Watching {
+    fn next(&mut self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            if !self.shared.closed.load(Ordering::SeqCst) {
+                self.listener.changed().await;
+            }
+            if self.shared.closed.load(Ordering::SeqCst) {
+                return Err(closed(Operation::Watch).with_store(self.shared.location.clone()));
+            }
+            Ok(())
+        })
+    }
+}
