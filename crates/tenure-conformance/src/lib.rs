@@ -1,1 +1,32 @@
-//! Placeholder.
+//! The behaviours that every store of tenure must have, as a suite to run on yours.
+//!
+//! A store is right when it passes this suite, run against the real thing. To run it, implement
+//! [`Harness`] for your store and stamp the tests out:
+//!
+//! ```text
+//! tenure_conformance::conformance!(|| MyHarness::new());
+//! ```
+//!
+//! That makes one `#[test]` for each behaviour in [`BEHAVIOURS`] that a store can show, so none
+//! can be forgotten, and `table_is_complete`. What a store can't do is a
+//! [`Capability`] that its harness [lacks](Harness::lacks), with a reason that
+//! stands in the [`table`](table::table); what needs no capability can't be waived.
+//!
+//! [`Player`](player::Player) is an instance with a session, for tests of your own, and
+//! [`Faulty`](faulty::Faulty) loses a store's answers on demand.
+//!
+//! The guide is `docs/adding-a-store.md`; the contract itself is
+//! [`tenure_core::store`], and its rules are [`tenure_core::decide`].
+
+pub mod behaviour;
+pub mod drive;
+pub mod faulty;
+pub mod harness;
+pub mod list;
+pub mod player;
+pub mod stamp;
+pub mod suite;
+pub mod table;
+
+pub use harness::{Capability, Harness};
+pub use list::{BEHAVIOURS, session_behaviours};

@@ -51,6 +51,8 @@ pub enum Event {
     },
     /// A look was answered.
     Looked(Result<Option<Snapshot>, Error>),
+    /// Some other operation of this session was told that the store isn't what it was.
+    StoreReset,
     /// Whoever waited doesn't wait any more.
     Cancel,
 }
@@ -121,6 +123,8 @@ pub struct Contender {
     longest_ttl: Duration,
     /// A reset was noticed and is waited out, or has been, while tokens are below `above`.
     reset: bool,
+    /// A reset was noticed while a claim was on its way: until when to wait once that is settled.
+    shaken: Option<Instant>,
     failures: u32,
     cancelled: bool,
 }
@@ -171,6 +175,7 @@ impl Contender {
             above: None,
             longest_ttl,
             reset: false,
+            shaken: None,
             failures: 0,
             cancelled: false,
         }
@@ -180,6 +185,15 @@ impl Contender {
     #[must_use]
     pub fn with_above(self, above: Option<FencingToken>) -> Self {
         Self { above, ..self }
+    }
+
+    /// The same for whoever was told at `noticed` that the store was reset, by whatever operation:
+    /// it waits from then for as long as one that was told so itself. Others may act under grants
+    /// that the store has forgotten.
+    #[must_use]
+    pub fn after_reset(self, noticed: Instant) -> Self {
+        let stage = Stage::Backing(noticed + observed(self.longest_ttl));
+        Self { stage, reset: true, ..self }
     }
 
     /// Whether nothing remains to be done. After a wait has ended, an unknown claim may still
@@ -228,6 +242,7 @@ impl Contender {
             },
             Event::Claimed { id, outcome } => self.claimed(id, outcome, now, chance, &mut actions),
             Event::Looked(answer) => self.looked(answer, now, chance, &mut actions),
+            Event::StoreReset => self.store_reset(now, &mut actions),
             Event::Cancel => self.cancel(),
         }
         self.pass(now, chance, &mut actions);
@@ -319,6 +334,24 @@ impl Contender {
             // The answer to a copy of a claim that is settled.
             _ => return,
         };
+        self.settle(ticket, outcome, now, chance, actions);
+        let settled = matches!(self.stage, Stage::Waiting { .. } | Stage::Backing(_));
+        if let (Some(until), true) = (self.shaken, settled) {
+            // Whatever that answer showed, the reset is waited out first.
+            self.shaken = None;
+            self.observation.forget();
+            self.stage = Stage::Backing(until.max(now.elapsed));
+        }
+    }
+
+    fn settle(
+        &mut self,
+        ticket: Ticket,
+        outcome: Acquired,
+        now: Reading,
+        chance: &mut Chance,
+        actions: &mut Vec<Action>,
+    ) {
         match outcome {
             Acquired::Granted(grant) => self.granted(ticket, grant, now, chance, actions),
             Acquired::Refused(by) => {
@@ -346,7 +379,8 @@ impl Contender {
     ) {
         self.above = self.above.max(Some(grant.token));
         let slow = now.elapsed.since(ticket.sent.elapsed) > self.terms.timing.slow_after();
-        if !self.cancelled && !slow {
+        // A store that has forgotten grants at once what another may still act under.
+        if !self.cancelled && !slow && self.shaken.is_none() {
             self.stage = Stage::Over;
             actions.push(Action::Granted { ticket, grant });
             return;
@@ -394,10 +428,8 @@ impl Contender {
         let waits = self.terms.patience != Patience::Try;
         match error.kind() {
             ErrorKind::StoreReset if waits => {
-                // Whoever held something may act until its grant would have run out.
-                self.observation.forget();
-                self.reset = true;
-                self.stage = Stage::Backing(now.elapsed + observed(self.longest_ttl));
+                let until = self.outlives_reset(now);
+                self.stage = Stage::Backing(until);
             }
             kind if waits && kind.is_transient() => {
                 self.stage = Stage::Backing(now.elapsed + self.backoff(chance));
@@ -406,6 +438,30 @@ impl Contender {
                 self.stage = Stage::Over;
                 actions.push(Action::GaveUp(GaveUp::Failed(error)));
             }
+        }
+    }
+
+    /// Notes a reset. Whoever held something may act until its grant would have run out.
+    fn outlives_reset(&mut self, now: Reading) -> Instant {
+        self.observation.forget();
+        self.reset = true;
+        now.elapsed + observed(self.longest_ttl)
+    }
+
+    /// Another operation met the reset. A claim that is on its way is settled first, but what it
+    /// is granted isn't used.
+    fn store_reset(&mut self, now: Reading, actions: &mut Vec<Action>) {
+        let until = self.outlives_reset(now);
+        match self.stage {
+            Stage::Over => {}
+            Stage::Claiming { .. } => self.shaken = Some(until),
+            // What it is about, the store has forgotten, too.
+            Stage::Unknown { .. } if self.cancelled => self.stage = Stage::Over,
+            _ if self.terms.patience == Patience::Try => {
+                self.stage = Stage::Over;
+                actions.push(Action::GaveUp(GaveUp::Failed(forgot())));
+            }
+            _ => self.stage = Stage::Backing(until),
         }
     }
 
@@ -458,7 +514,12 @@ impl Contender {
         let same_for = self.observation.note(&snapshot, now.elapsed);
         let occupied = occupancy(&snapshot, &self.terms.instance);
         let version = snapshot.version.clone();
-        self.last_seen = Some(Box::new(snapshot));
+        self.last_seen = Some(Box::new(snapshot.clone()));
+        if self.terms.patience == Patience::Try && occupied != Occupancy::Free {
+            // Only a grant that came too late brings one here that doesn't wait.
+            self.stage = Stage::Over;
+            return actions.push(Action::Refused(Box::new(snapshot)));
+        }
         match occupied {
             Occupancy::Free => self.free(None, refused, now, chance, actions),
             Occupancy::Left(left) => self.wait(left, None, now, chance),
@@ -524,4 +585,470 @@ impl Contender {
 fn forgot() -> Error {
     let message = "the record's token went back: the store forgot what it had acknowledged";
     Error::new(ErrorKind::StoreReset, Operation::Read, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock, ManualClock};
+    use crate::identity::{Incarnation, Name, StoreId, Successor};
+    use crate::record::tests::sample;
+    use crate::record::{Record, Reservation, State};
+
+    struct Bench {
+        clock: ManualClock,
+        chance: Chance,
+        contender: Contender,
+    }
+
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn token(number: u64) -> FencingToken {
+        FencingToken::new(number).unwrap()
+    }
+
+    fn me() -> Instance {
+        Instance::new(Name::new("api-1").unwrap(), Incarnation::from_u128(1))
+    }
+
+    impl Bench {
+        fn of(patience: Patience, wake: Wake) -> Self {
+            let clock = ManualClock::starting_at(Instant::from_nanos(1_000_000_000_000));
+            let timing = Timing::default();
+            let terms = Terms { instance: me(), timing, wake, patience };
+            Self { clock, chance: Chance::seeded(9), contender: Contender::new(terms) }
+        }
+
+        /// One that waits for ever on a store that is polled every ten seconds.
+        fn patient() -> Self {
+            Self::of(Patience::Forever, Wake::Poll(secs(10)))
+        }
+
+        /// The same, whose first claim is on its way.
+        fn claiming() -> (Self, Ticket) {
+            let mut bench = Self::patient();
+            let ticket = bench.first_claim();
+            (bench, ticket)
+        }
+
+        fn first_claim(&mut self) -> Ticket {
+            claim_in(self.on(Event::Tick))
+        }
+
+        fn on(&mut self, event: Event) -> Vec<Action> {
+            self.contender.on(event, self.clock.now(), &mut self.chance)
+        }
+
+        fn after(&mut self, time: Duration) -> Vec<Action> {
+            self.clock.advance(time);
+            self.on(Event::Tick)
+        }
+
+        /// Lets time pass until it wants to be told, and tells it.
+        fn wake(&mut self) -> Vec<Action> {
+            let at = self.contender.wake_at().expect("it waits for nothing");
+            self.after(at.since(self.clock.now().elapsed))
+        }
+
+        fn wakes_in(&self) -> Duration {
+            let at = self.contender.wake_at().expect("it waits for nothing");
+            at.since(self.clock.now().elapsed)
+        }
+
+        fn answer(&mut self, ticket: &Ticket, outcome: Acquired) -> Vec<Action> {
+            self.on(Event::Claimed { id: ticket.id, outcome })
+        }
+
+        fn refused(&mut self, ticket: &Ticket, by: Snapshot) -> Vec<Action> {
+            self.answer(ticket, Acquired::Refused(Box::new(by)))
+        }
+
+        fn failed(&mut self, ticket: &Ticket, kind: ErrorKind) -> Vec<Action> {
+            self.answer(ticket, Acquired::Failed(error(kind)))
+        }
+
+        fn looked(&mut self, seen: Option<Snapshot>) -> Vec<Action> {
+            self.on(Event::Looked(Ok(seen)))
+        }
+    }
+
+    fn error(kind: ErrorKind) -> Error {
+        Error::new(kind, Operation::Acquire, "as the test wants it")
+    }
+
+    fn granted(number: u64) -> Acquired {
+        let store = StoreId::from_u128(1);
+        Acquired::Granted(Grant { token: token(number), version: Version::new("1"), store })
+    }
+
+    /// Held by another under token 7, for 30 s; `age` by the store's clock, if it has one.
+    fn held(age: Option<Duration>) -> Snapshot {
+        let record = Record { token: token(7), ttl: secs(30), state: State::Held, ..sample() };
+        let record = Record { not_before: Duration::ZERO, order: None, ..record };
+        let store = StoreId::from_u128(1);
+        Snapshot { record, version: Version::new("a"), store, age, holder_gone: false }
+    }
+
+    fn released() -> Snapshot {
+        let mut snapshot = held(Some(Duration::ZERO));
+        snapshot.record.state = State::Released { reserved_for: None };
+        snapshot
+    }
+
+    fn claim_in(actions: Vec<Action>) -> Ticket {
+        let claim = actions.into_iter().find_map(|action| match action {
+            Action::Claim(ticket) => Some(ticket),
+            _ => None,
+        });
+        claim.expect("it claims")
+    }
+
+    #[track_caller]
+    fn assert_looks(actions: &[Action]) {
+        assert!(matches!(actions, [Action::Look]), "{actions:?}");
+    }
+
+    #[test]
+    fn the_first_attempt_claims_without_looking() {
+        let (mut bench, ticket) = Bench::claiming();
+        assert_eq!(ticket.watched, None);
+        let actions = bench.answer(&ticket, granted(8));
+        assert!(
+            matches!(&actions[..], [Action::Granted { ticket: same, .. }] if *same == ticket),
+            "{actions:?}"
+        );
+        assert!(bench.contender.is_over());
+        assert_eq!(bench.contender.wake_at(), None);
+    }
+
+    #[test]
+    fn who_does_not_wait_is_refused() {
+        let mut bench = Bench::of(Patience::Try, Wake::Poll(secs(1)));
+        let ticket = bench.first_claim();
+        let actions = bench.refused(&ticket, held(Some(secs(1))));
+        assert!(matches!(&actions[..], [Action::Refused(_)]), "{actions:?}");
+        assert!(bench.contender.is_over());
+    }
+
+    #[test]
+    fn on_a_store_with_a_clock_it_claims_when_the_grant_ends_and_writes_nothing_before() {
+        let (mut bench, ticket) = Bench::claiming();
+        assert!(bench.refused(&ticket, held(Some(secs(25)))).is_empty());
+        let left = bench.wakes_in();
+        assert!((secs(5)..secs(6)).contains(&left), "{left:?}");
+        assert!(bench.after(secs(4)).is_empty());
+        let next = claim_in(bench.wake());
+        assert_ne!(next.id, ticket.id, "a refused claim is over");
+        assert_ne!(next.nonce, ticket.nonce);
+        assert_eq!(next.above, Some(token(7)));
+    }
+
+    #[test]
+    fn while_the_grant_lasts_longer_than_a_poll_it_only_looks() {
+        let (mut bench, ticket) = Bench::claiming();
+        bench.refused(&ticket, held(Some(secs(1))));
+        for _ in 0..2 {
+            assert_looks(&bench.wake());
+            assert!(bench.looked(Some(held(Some(secs(2))))).is_empty());
+        }
+    }
+
+    #[test]
+    fn without_a_clock_it_watches_for_the_whole_ttl_and_one_percent_from_the_receipt() {
+        let (mut bench, ticket) = Bench::claiming();
+        bench.refused(&ticket, held(None));
+        let began = bench.clock.now().elapsed;
+        let next = loop {
+            match &bench.wake()[..] {
+                [Action::Look] => assert!(bench.looked(Some(held(None))).is_empty()),
+                [Action::Claim(next)] => break next.clone(),
+                other => panic!("{other:?}"),
+            }
+        };
+        let watched_for = bench.clock.now().elapsed.since(began);
+        assert!(watched_for >= observed(secs(30)), "{watched_for:?}");
+        assert!(watched_for <= observed(secs(30)) + secs(1), "{watched_for:?}");
+        assert_eq!(next.watched, Some(Version::new("a")));
+    }
+
+    #[test]
+    fn a_record_that_changed_is_watched_anew() {
+        let (mut bench, ticket) = Bench::claiming();
+        bench.refused(&ticket, held(None));
+        bench.clock.advance(secs(29));
+        assert_looks(&bench.on(Event::Tick));
+        let renewed = Snapshot { version: Version::new("b"), ..held(None) };
+        bench.looked(Some(renewed.clone()));
+        for _ in 0..2 {
+            assert_looks(&bench.wake());
+            assert!(bench.looked(Some(renewed.clone())).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_hint_makes_it_look_at_once_and_one_during_a_look_makes_it_look_again() {
+        let (mut bench, ticket) = Bench::claiming();
+        bench.refused(&ticket, held(Some(secs(1))));
+        assert_looks(&bench.on(Event::Hint));
+        assert!(bench.on(Event::Hint).is_empty(), "one look at a time");
+        assert_looks(&bench.looked(Some(held(Some(secs(1))))));
+        claim_in(bench.looked(Some(released())));
+    }
+
+    #[test]
+    fn a_failure_is_retried_later_each_time_and_hints_do_not_hurry_it() {
+        let (mut bench, ticket) = Bench::claiming();
+        assert!(bench.failed(&ticket, ErrorKind::Unavailable).is_empty());
+        let mut waits = Vec::new();
+        for _ in 0..12 {
+            assert!(bench.on(Event::Hint).is_empty());
+            waits.push(bench.wakes_in());
+            assert_looks(&bench.wake());
+            bench.on(Event::Looked(Err(error(ErrorKind::Unavailable))));
+        }
+        assert!(waits[0] <= RETRY_MIN, "{waits:?}");
+        assert!(waits[11] >= RETRY_MAX / 2 && waits[11] <= RETRY_MAX, "{waits:?}");
+    }
+
+    #[test]
+    fn what_waiting_does_not_mend_ends_the_wait() {
+        for kind in [ErrorKind::Corrupt, ErrorKind::Misconfigured, ErrorKind::Invalid] {
+            let (mut bench, ticket) = Bench::claiming();
+            let actions = bench.failed(&ticket, kind);
+            assert!(
+                matches!(&actions[..], [Action::GaveUp(GaveUp::Failed(error))]
+                    if error.kind() == kind),
+                "{actions:?}"
+            );
+            assert!(bench.contender.is_over());
+        }
+    }
+
+    #[test]
+    fn an_unknown_claim_is_repeated_as_it_was_and_no_other_starts() {
+        let (mut bench, ticket) = Bench::claiming();
+        bench.after(secs(5));
+        assert!(bench.failed(&ticket, ErrorKind::OutcomeUnknown).is_empty());
+        assert!(bench.on(Event::Hint).is_empty());
+        assert_eq!(claim_in(bench.wake()), ticket);
+        // Once unknown it stays so, whatever its copies came to, until the store has answered.
+        assert!(bench.failed(&ticket, ErrorKind::Unavailable).is_empty());
+        assert_eq!(claim_in(bench.wake()), ticket);
+        let actions = bench.answer(&ticket, granted(8));
+        assert!(
+            matches!(&actions[..], [Action::Granted { ticket: same, .. }]
+                if same.sent == ticket.sent),
+            "it counts from its first send: {actions:?}"
+        );
+    }
+
+    #[test]
+    fn a_refusal_settles_an_unknown_claim_and_the_next_has_a_new_id() {
+        let (mut bench, ticket) = Bench::claiming();
+        bench.failed(&ticket, ErrorKind::OutcomeUnknown);
+        bench.refused(&ticket, held(Some(secs(25))));
+        let next = claim_in(bench.wake());
+        assert_ne!(next.id, ticket.id);
+        assert!(bench.answer(&ticket, granted(8)).is_empty(), "a late copy of a settled claim");
+        assert!(matches!(&bench.answer(&next, granted(9))[..], [Action::Granted { .. }]));
+    }
+
+    #[test]
+    fn a_grant_with_less_than_half_its_ttl_left_is_given_back() {
+        let (mut bench, ticket) = Bench::claiming();
+        bench.after(secs(15) + Duration::from_millis(1));
+        let actions = bench.answer(&ticket, granted(8));
+        assert!(matches!(&actions[..], [Action::GiveBack { .. }]), "{actions:?}");
+        assert_looks(&bench.wake());
+        let mut given_back = released();
+        given_back.record.token = token(8);
+        let next = claim_in(bench.looked(Some(given_back)));
+        assert_ne!(next.id, ticket.id);
+    }
+
+    #[test]
+    fn who_does_not_wait_is_refused_also_after_a_grant_that_came_too_late() {
+        let mut bench = Bench::of(Patience::Try, Wake::Poll(secs(1)));
+        let ticket = bench.first_claim();
+        bench.clock.advance(secs(16));
+        bench.answer(&ticket, granted(6));
+        assert_looks(&bench.wake());
+        let actions = bench.looked(Some(held(Some(secs(1)))));
+        assert!(matches!(&actions[..], [Action::Refused(_)]), "{actions:?}");
+        assert!(bench.contender.is_over());
+    }
+
+    #[test]
+    fn who_does_not_wait_is_told_of_an_unknown_outcome_and_settles_it_behind() {
+        let mut bench = Bench::of(Patience::Try, Wake::Poll(secs(1)));
+        let ticket = bench.first_claim();
+        let mut told = 0;
+        while !bench.contender.is_over() {
+            bench.clock.advance(secs(5));
+            bench.failed(&ticket, ErrorKind::OutcomeUnknown);
+            let actions = bench.wake();
+            told += actions.iter().filter(|a| matches!(a, Action::GaveUp(_))).count();
+        }
+        assert_eq!(told, 1);
+        let unanswered = bench.clock.now().elapsed.since(ticket.sent.elapsed);
+        assert!(unanswered >= observed(secs(30)), "a grant to nobody would have run out");
+    }
+
+    #[test]
+    fn a_wait_ends_in_time_and_leaves_nothing_behind() {
+        let end = Instant::from_nanos(1_000_000_000_000) + secs(12);
+        let mut bench = Bench::of(Patience::Until(end), Wake::Poll(secs(10)));
+        let ticket = bench.first_claim();
+        bench.refused(&ticket, held(Some(secs(1))));
+        assert_looks(&bench.wake());
+        assert!(bench.looked(Some(held(Some(secs(9))))).is_empty());
+        assert_eq!(bench.contender.wake_at(), Some(end));
+        let actions = bench.wake();
+        assert!(
+            matches!(&actions[..], [Action::GaveUp(GaveUp::TimedOut(Some(_)))]),
+            "{actions:?}"
+        );
+        assert!(bench.contender.is_over());
+    }
+
+    #[test]
+    fn a_grant_that_nobody_waits_for_any_more_is_given_back() {
+        let (mut bench, ticket) = Bench::claiming();
+        assert!(bench.on(Event::Cancel).is_empty());
+        assert!(!bench.contender.is_over(), "the claim must be settled");
+        let actions = bench.answer(&ticket, granted(8));
+        assert!(matches!(&actions[..], [Action::GiveBack { .. }]), "{actions:?}");
+        assert!(bench.contender.is_over());
+    }
+
+    #[test]
+    fn who_is_cancelled_before_it_asked_never_asks() {
+        let mut bench = Bench::patient();
+        assert!(bench.on(Event::Cancel).is_empty());
+        assert!(bench.contender.is_over());
+        assert!(bench.after(secs(60)).is_empty());
+    }
+
+    #[test]
+    fn a_reservation_for_another_is_respected_and_ones_own_is_taken_at_once() {
+        let kept_for = |successor: &str| {
+            let successor: Successor = successor.parse().unwrap();
+            let mut snapshot = released();
+            snapshot.record.state = State::Released {
+                reserved_for: Some(Reservation { successor, lasts: secs(5) }),
+            };
+            snapshot
+        };
+        let (mut bench, ticket) = Bench::claiming();
+        bench.refused(&ticket, kept_for("api-2"));
+        assert!(bench.wakes_in() >= secs(5));
+        assert_looks(&bench.on(Event::Hint));
+        claim_in(bench.looked(Some(kept_for("api-1"))));
+    }
+
+    #[test]
+    fn a_refusal_by_what_looks_free_is_not_answered_at_once() {
+        let (mut bench, ticket) = Bench::claiming();
+        assert!(bench.refused(&ticket, released()).is_empty());
+        assert!(!bench.wakes_in().is_zero());
+        assert_looks(&bench.wake());
+        claim_in(bench.looked(Some(released())));
+    }
+
+    #[test]
+    fn a_reset_is_waited_out_and_the_next_claim_is_above_all_tokens_seen() {
+        let (mut bench, ticket) = Bench::claiming();
+        bench.refused(&ticket, held(Some(secs(1))));
+        assert_looks(&bench.on(Event::Hint));
+        assert!(bench.on(Event::Looked(Err(error(ErrorKind::StoreReset)))).is_empty());
+        assert!(bench.on(Event::Hint).is_empty(), "no hint shortens it");
+        assert_eq!(bench.wakes_in(), observed(secs(30)));
+        assert_looks(&bench.wake());
+        assert_eq!(claim_in(bench.looked(None)).above, Some(token(7)));
+    }
+
+    #[test]
+    fn tokens_that_go_back_are_a_reset() {
+        for seen in [None, Some(Snapshot { record: older(), ..held(Some(secs(40))) })] {
+            let (mut bench, ticket) = Bench::claiming();
+            bench.refused(&ticket, held(Some(secs(1))));
+            assert_looks(&bench.on(Event::Hint));
+            assert!(bench.looked(seen.clone()).is_empty());
+            assert_eq!(bench.wakes_in(), observed(secs(30)));
+            assert_looks(&bench.wake());
+            assert_eq!(claim_in(bench.looked(seen)).above, Some(token(7)), "waited for once");
+        }
+    }
+
+    fn older() -> Record {
+        Record { token: token(3), ..held(None).record }
+    }
+
+    #[test]
+    fn a_reset_that_another_operation_met_is_waited_out_too() {
+        let (mut bench, ticket) = Bench::claiming();
+        bench.refused(&ticket, held(Some(secs(1))));
+        assert!(bench.on(Event::StoreReset).is_empty());
+        assert_eq!(bench.wakes_in(), observed(secs(30)));
+        assert_looks(&bench.wake());
+        claim_in(bench.looked(None));
+    }
+
+    #[test]
+    fn a_claim_that_meets_the_new_store_first_is_given_back() {
+        let (mut bench, ticket) = Bench::claiming();
+        assert!(bench.on(Event::StoreReset).is_empty());
+        bench.clock.advance(secs(1));
+        let actions = bench.answer(&ticket, granted(1));
+        assert!(matches!(&actions[..], [Action::GiveBack { .. }]), "{actions:?}");
+        assert_eq!(bench.wakes_in(), observed(secs(30)) - secs(1));
+        assert_looks(&bench.wake());
+        let next = claim_in(bench.looked(Some(released())));
+        assert!(matches!(&bench.answer(&next, granted(8))[..], [Action::Granted { .. }]));
+    }
+
+    #[test]
+    fn an_unknown_claim_is_not_repeated_to_a_store_that_has_forgotten_it() {
+        let (mut bench, ticket) = Bench::claiming();
+        bench.failed(&ticket, ErrorKind::OutcomeUnknown);
+        assert!(bench.on(Event::StoreReset).is_empty());
+        assert_eq!(bench.wakes_in(), observed(secs(30)));
+        assert_looks(&bench.wake());
+
+        let (mut bench, ticket) = Bench::claiming();
+        bench.failed(&ticket, ErrorKind::OutcomeUnknown);
+        bench.on(Event::Cancel);
+        assert!(bench.on(Event::StoreReset).is_empty());
+        assert!(bench.contender.is_over());
+    }
+
+    #[test]
+    fn a_contender_made_after_a_reset_waits_for_the_rest_of_it() {
+        let mut bench = Bench::patient();
+        let noticed = bench.clock.now().elapsed;
+        bench.contender = bench.contender.after_reset(noticed);
+        bench.clock.advance(secs(10));
+        assert!(bench.on(Event::Tick).is_empty());
+        assert_eq!(bench.wakes_in(), observed(secs(30)) - secs(10));
+        assert_looks(&bench.wake());
+        claim_in(bench.looked(None));
+    }
+
+    #[test]
+    fn a_hundred_contenders_do_not_wake_at_one_instant() {
+        let mut wakes: Vec<Duration> = (0..100)
+            .map(|seed| {
+                let mut bench = Bench::patient();
+                bench.chance = Chance::seeded(seed);
+                let ticket = bench.first_claim();
+                bench.refused(&ticket, held(Some(secs(25))));
+                bench.wakes_in()
+            })
+            .collect();
+        wakes.sort_unstable();
+        wakes.dedup();
+        assert!(wakes.len() > 90, "{}", wakes.len());
+    }
 }

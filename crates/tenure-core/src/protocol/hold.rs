@@ -346,6 +346,11 @@ impl Holding {
     /// Takes in what happened, and says what to do, in this order.
     pub fn on(&mut self, event: Event, now: Reading, chance: &mut Chance) -> Vec<Action> {
         let mut actions = Vec::new();
+        if self.renews() && now.elapsed >= self.limits().lost_at {
+            // Before anything else is heard: after a pause an answer may be at hand before any
+            // timer is, and what has expired isn't revived.
+            self.lose(Cause::Expired, &mut actions);
+        }
         match event {
             Event::Tick => {}
             Event::Sent(sent) => {
@@ -703,6 +708,23 @@ mod tests {
         bench.on(Event::Answered { sent, outcome: Outcome::Renewed });
         assert_eq!(bench.check(), Err(Cause::Expired));
         assert_eq!(bench.holding.standing(), Standing::Lost);
+    }
+
+    #[test]
+    fn what_has_expired_is_not_revived_by_an_answer_that_is_handled_first() {
+        let mut bench = Bench::granted(Timing::default());
+        bench.after(secs(11));
+        let sent = bench.clock.now();
+        bench.on(Event::Sent(sent));
+        // The process is stopped. When it goes on, the answer is at hand before any timer.
+        bench.clock.advance(secs(12));
+        assert_eq!(bench.check(), Err(Cause::Expired));
+        let actions = bench.on(Event::Answered { sent, outcome: Outcome::Renewed });
+        assert_eq!(bench.check(), Err(Cause::Expired), "lost is final");
+        assert_eq!(
+            actions,
+            [Action::Announce(Standing::Lost), Action::StopWork(Some(Cause::Expired))]
+        );
     }
 
     #[test]
