@@ -77,7 +77,7 @@ impl Contention {
             Err(_) => Ended::GaveUp(GaveUp::Failed(Error::new(
                 ErrorKind::Unavailable,
                 Operation::Acquire,
-                "the runtime was shut down while this waited",
+                "the session was closed, or its runtime shut down, while this waited",
             ))),
         }
     }

@@ -62,5 +62,5 @@ pub use crate::election::{Election, ElectionBuilder, RunError, Term};
 pub use crate::lease::{Attempt, Lease, LeaseRequest, Proof};
 pub use crate::meter::{Measured, Meter};
 pub use crate::observer::{ADDRESS, Changes, Leader, Observer};
-pub use crate::session::{AtDeadline, Session, SessionBuilder};
+pub use crate::session::{AtDeadline, Session, SessionBuilder, chance_of_system};
 pub use crate::ticket::Ticket;

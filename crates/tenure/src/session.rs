@@ -162,7 +162,7 @@ impl SessionBuilder {
     pub async fn open(self) -> Result<Session, Error> {
         let mut chance = match self.chance {
             Some(chance) => chance,
-            None => seeded()?,
+            None => chance_of_system()?,
         };
         let instance = match self.instance {
             Some(name) => name,
@@ -576,8 +576,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Chance seeded with 256 bits of the operating system's.
-fn seeded() -> Result<Chance, Error> {
+/// A source of ids and jitter, seeded with 256 bits of the operating system's.
+///
+/// # Errors
+/// [`Misconfigured`](ErrorKind::Misconfigured): the operating system gave none.
+pub fn chance_of_system() -> Result<Chance, Error> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| {
         Error::new(

@@ -8,9 +8,8 @@ use tenure_core::identity::{Name, Namespace};
 
 /// How long a request waits for the file at most, unless the configuration says otherwise.
 ///
-/// Half of the default session's patience with one request (ttl/6 of 30 s), and many times what
-/// sixteen busy processes make one wait.
-pub const BUSY_DEFAULT: Duration = Duration::from_millis(2500);
+/// As long as a session of the default ttl waits for one request (ttl/6 of 30 s).
+pub const BUSY_DEFAULT: Duration = Duration::from_secs(5);
 /// The longest such wait that can be chosen.
 pub const BUSY_MAX: Duration = Duration::from_secs(60);
 
@@ -45,7 +44,7 @@ impl SqliteConfig {
         }
     }
 
-    /// Reads `sqlite:PATH?namespace=N&cluster=C&busy_ms=2500`.
+    /// Reads `sqlite:PATH?namespace=N&cluster=C&busy_ms=5000`.
     ///
     /// The path and the values are taken as they stand: nothing is percent-decoded, so a path
     /// with a `?` in it needs [`SqliteConfig::new`]. A relative path counts from the working

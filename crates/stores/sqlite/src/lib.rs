@@ -34,6 +34,7 @@ mod admin;
 mod answer;
 mod config;
 mod errors;
+mod gate;
 mod guard;
 mod ledger;
 mod link;

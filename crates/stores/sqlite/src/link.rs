@@ -16,6 +16,7 @@ use tenure_core::{Error, ErrorKind, Operation};
 
 use crate::answer::Asked;
 use crate::errors::{Fault, Phase, closed, from_io, from_sqlite};
+use crate::gate::Gate;
 use crate::ledger::{self, Ledger, Remembered, StoreRow, TABLES, Written};
 use crate::place::{FileId, Place};
 use crate::presence::{Presence, create_side, is_gone, sweep};
@@ -188,8 +189,9 @@ impl Link {
             let (connection, about) = self.open_at(&place)?;
             create_side(&place.side, &place.file)
                 .map_err(|error| from_io(&place.side, "creating", error))?;
-            let turn = Turn::open(&place.side, &place.file, self.shared.busy)
+            let gate = Gate::open(&place.side, &place.file)
                 .map_err(|error| from_io(&place.side.join("gate"), "opening", error))?;
+            let turn = Turn::new(gate, self.shared.busy);
             // SQLite has opened the file that lies at the path if that was there before and
             // after. A file that was just created is opened once more.
             let after = FileId::at(&self.shared.path).ok();
@@ -322,9 +324,12 @@ impl Link {
     }
 
     /// The open connection, for the operator's side.
-    pub(crate) fn parts(&mut self, operation: Operation) -> Result<(&Open, &mut Chance), Error> {
+    pub(crate) fn parts(
+        &mut self,
+        operation: Operation,
+    ) -> Result<(&mut Open, &mut Chance), Error> {
         let Self { open, chance, .. } = self;
-        open.as_ref().map(|open| (open, chance)).ok_or_else(|| closed(operation))
+        open.as_mut().map(|open| (open, chance)).ok_or_else(|| closed(operation))
     }
 
     /// Whether the lock of this session's side file is seen as held, as it must be.
@@ -387,7 +392,7 @@ impl Link {
         act: impl FnOnce(&mut Ledger<'_>) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
         let Self { shared, chance, open, remembered, .. } = self;
-        let open = open.as_ref().ok_or_else(|| closed(operation))?;
+        let open = open.as_mut().ok_or_else(|| closed(operation))?;
         let transaction = open.turn.begin(&open.connection, operation, chance)?;
         if !asked.is_wanted() {
             return Err(closed(operation).into());

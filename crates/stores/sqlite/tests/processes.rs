@@ -1,4 +1,5 @@
 //! Real processes on one file: they contend, and the kernel tells which of them died.
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod common;
 
@@ -8,6 +9,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tenure_core::chance::Chance;
 use tenure_core::store::{Acquired, Released, Store};
 use tenure_sqlite::SqliteConfig;
 
@@ -63,9 +65,7 @@ fn contend(store: &dyn Store, name: &str, rounds: usize) {
             let claim = claim(name, &mut chance);
             match acquire(store, &claim) {
                 Ok(Acquired::Granted(grant)) => break (claim, grant),
-                Ok(Acquired::Refused(_)) => std::thread::sleep(
-                    chance.between(Duration::from_micros(500), Duration::from_millis(3)),
-                ),
+                Ok(Acquired::Refused(_)) => pause(&mut chance),
                 other => panic!("a claim came to {other:?}"),
             }
         };
@@ -73,8 +73,14 @@ fn contend(store: &dyn Store, name: &str, rounds: usize) {
         assert!(matches!(released, Ok(Released::Released(_))), "{released:?}");
         let line = format!("\nround {} {}\n", grant.token, begun.elapsed().as_micros());
         lines.push_str(&line);
+        pause(&mut chance);
     }
     print!("{lines}");
+}
+
+/// Between two claims, as every contender makes one.
+fn pause(chance: &mut Chance) {
+    std::thread::sleep(chance.between(Duration::from_micros(500), Duration::from_millis(3)));
 }
 
 /// Holds two names, one of which ends with the process, until it is killed.

@@ -1,0 +1,16 @@
+//! `completions`: prints what a shell needs to complete this command.
+
+use std::process::ExitCode;
+
+use clap::CommandFactory as _;
+
+use crate::args::Arguments;
+use crate::exit::Failure;
+
+pub(super) fn print(shell: clap_complete::Shell) -> Result<ExitCode, Failure> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "tenure", &mut text);
+    // Whoever closed stdout doesn't want to read it.
+    let _ = std::io::Write::write_all(&mut std::io::stdout(), &text);
+    Ok(ExitCode::SUCCESS)
+}

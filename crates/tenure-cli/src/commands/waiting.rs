@@ -1,0 +1,38 @@
+//! Saying on stderr what is waited for: after two seconds, then every minute.
+
+use std::time::Duration;
+
+use tenure::{Name, Session};
+
+use crate::exit::{explained, say};
+use crate::holder;
+
+/// After what time of waiting the holder is named for the first time.
+const FIRST: Duration = Duration::from_secs(2);
+/// And then again.
+const AGAIN: Duration = Duration::from_secs(60);
+/// How long the holder's record is waited for.
+const READ_MAX: Duration = Duration::from_secs(5);
+
+/// Says it, for ever.
+pub(super) async fn tell(session: &Session, name: &Name) -> std::convert::Infallible {
+    tokio::time::sleep(FIRST).await;
+    loop {
+        if let Some(why) = why(session, name).await {
+            say(&format!("waiting: {why}"));
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+async fn why(session: &Session, name: &Name) -> Option<String> {
+    let names = std::slice::from_ref(name);
+    match tokio::time::timeout(READ_MAX, session.store().read(names)).await {
+        Ok(Ok(read)) => {
+            let snapshot = read.into_iter().next().flatten()?;
+            holder::taken(&snapshot, session.instance())
+        }
+        Ok(Err(error)) => Some(explained(&error)),
+        Err(_) => Some(format!("{} does not answer", session.profile().location)),
+    }
+}
