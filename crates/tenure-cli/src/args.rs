@@ -5,8 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::parser::ValueSource;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use tenure::core::timing::Timing;
 use tenure::{Level, Name, Namespace};
 
@@ -22,10 +21,6 @@ pub(crate) struct Arguments {
 
     #[command(subcommand)]
     pub(crate) command: Command,
-
-    /// The store was named on the command line, where `ps` shows it.
-    #[arg(skip)]
-    pub(crate) store_on_command_line: bool,
 }
 
 /// Options of every command.
@@ -256,9 +251,7 @@ pub(crate) struct Init {
 /// # Errors
 /// The exit code: bad usage (said in one line), or help was asked for (and printed).
 pub(crate) fn parse() -> Result<Arguments, ExitCode> {
-    let matches = Arguments::command().try_get_matches().map_err(refuse)?;
-    let mut arguments = Arguments::from_arg_matches(&matches).map_err(refuse)?;
-    arguments.store_on_command_line = given(&matches, "store");
+    let arguments = Arguments::try_parse().map_err(refuse)?;
     arguments.check().map_err(|error| {
         say(&error.to_string());
         ExitCode::from(USAGE)
@@ -266,13 +259,13 @@ pub(crate) fn parse() -> Result<Arguments, ExitCode> {
     Ok(arguments)
 }
 
-/// Whether a global option was given, before or behind the subcommand.
-fn given(matches: &clap::ArgMatches, id: &str) -> bool {
-    let here = matches.value_source(id) == Some(ValueSource::CommandLine);
-    here || matches.subcommand().is_some_and(|(_, below)| given(below, id))
-}
-
 impl Arguments {
+    /// Whether `ps` shows a password. Only the option is looked at: the variables aren't shown.
+    pub(crate) fn has_password_on_command_line(&self) -> bool {
+        let url = self.common.store.as_deref().filter(|store| !store.starts_with('@'));
+        url.is_some_and(crate::secret::has_password)
+    }
+
     /// What depends on more than one option.
     fn check(&self) -> Result<(), tenure::Error> {
         match &self.command {
@@ -327,6 +320,7 @@ fn one_line(rendered: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::CommandFactory as _;
 
     fn refusal(line: &str) -> String {
         let words = line.split(' ').filter(|word| !word.is_empty());

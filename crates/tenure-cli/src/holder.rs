@@ -43,7 +43,7 @@ pub(crate) fn metadata(command: &[OsString]) -> Result<Metadata, tenure::Error> 
 /// The name of a user of this host, else its number.
 fn user(uid: u32) -> String {
     let known = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    user_in(&known, uid).map_or_else(|| format!("uid {uid}"), |name| cut(name))
+    user_in(&known, uid).map_or_else(|| format!("uid {uid}"), cut)
 }
 
 fn user_in(passwd: &str, uid: u32) -> Option<&str> {

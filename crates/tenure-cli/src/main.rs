@@ -17,10 +17,7 @@ use std::process::ExitCode;
 #[cfg(target_os = "linux")]
 fn main() -> ExitCode {
     // First of all: a keeper must know its supervisor before any thread exists.
-    let seat = match supervise::seat() {
-        Ok(seat) => seat,
-        Err(_) => return ExitCode::from(supervise::INTERNAL),
-    };
+    let Ok(seat) = supervise::seat() else { return ExitCode::from(supervise::INTERNAL) };
     let args = match args::parse() {
         Ok(args) => args,
         Err(code) => return code,

@@ -8,7 +8,6 @@ use tenure::{Name, Session};
 
 use crate::args::{Arguments, Common};
 use crate::exit::{Failure, say};
-use crate::secret;
 
 /// A store that was chosen, not yet opened.
 #[derive(Clone, Debug)]
@@ -34,7 +33,7 @@ pub(crate) fn choose(arguments: &Arguments, default: Default) -> Result<Chosen, 
     let named = Named::from_environment(common.store.clone())?;
     let url = match named {
         Some(url) => {
-            if arguments.store_on_command_line && secret::has_password(&url) {
+            if arguments.has_password_on_command_line() {
                 say("warning: `ps` shows the password in --store to everybody on this host; use \
                      --store @FILE, TENURE_STORE or TENURE_STORE_FILE");
             }

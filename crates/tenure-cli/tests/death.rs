@@ -1,5 +1,6 @@
 //! What dies, stops or is cut off takes everything that it started with it, in time.
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test fails where it is")]
 
 mod common;
 
@@ -7,6 +8,10 @@ use std::time::{Duration, Instant};
 
 use common::{Scene, clock, daemons, is_alive, kill, stubborn_actor, words};
 use rustix::process::Signal;
+use tenure::core::clock::Timestamp;
+use tenure::core::identity::Nonce;
+use tenure::core::record::{Demand, Order};
+use tenure::core::store::{OrderRequest, Ordered};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -200,6 +205,49 @@ fn all_three_stopped_the_child_is_dead_right_after_they_go_on() {
         assert_eq!(running.end().code, 76);
         scene.assert_empty();
     }
+}
+
+/// Has an operator demand something of the holder of `x`.
+fn order(scene: &Scene, demand: Demand) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let session = tenure::Session::open(scene.store()).await.unwrap();
+        let order = Order::new(demand, "ops", "a test", Timestamp::from_millis(0));
+        let nonce = Nonce::draw(&mut session.chance());
+        let request = OrderRequest { order, token: None, nonce };
+        let name = tenure::Name::new("x").unwrap();
+        let ordered = session.store().order(&name, &request).await.unwrap();
+        assert!(matches!(ordered, Ordered::Ordered(_)), "{ordered:?}");
+        session.close().await.unwrap();
+    });
+}
+
+#[test]
+fn an_operators_revoke_ends_the_child_and_frees_the_name() {
+    let scene = Scene::new("revoked");
+    let script = "trap 'echo bye; exit 3' TERM; : > up; while :; do sleep 0.02; done";
+    let running = scene.start("run x --ttl 6s", &["sh", "-c", script]);
+    scene.wait_for("up");
+    order(&scene, Demand::Revoke);
+    let ended = running.end();
+    assert_eq!(ended.code, 76, "{}", ended.stderr);
+    assert!(ended.stderr.contains("lost `x`: an operator revoked it"), "{}", ended.stderr);
+    assert_eq!(scene.out(), "bye\n");
+    assert_free(&scene, Instant::now());
+}
+
+#[test]
+fn an_order_to_resign_ends_the_child_in_its_own_time_and_frees_the_name() {
+    let scene = Scene::new("resigned");
+    let script = "trap 'sleep 3; echo done; exit 3' TERM; : > up; while :; do sleep 0.02; done";
+    let running = scene.start("run x --ttl 3s", &["sh", "-c", script]);
+    scene.wait_for("up");
+    order(&scene, Demand::Resign { to: None });
+    let ended = running.end();
+    // It went on being renewed for as long as the child took.
+    assert_eq!((ended.code, scene.out().as_str()), (3, "done\n"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("asked to resign"), "{}", ended.stderr);
+    assert_free(&scene, Instant::now());
 }
 
 #[test]

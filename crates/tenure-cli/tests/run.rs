@@ -1,5 +1,6 @@
 //! `tenure run` as its caller sees it: exit codes, signals, waiting, environment.
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test fails where it is")]
 
 mod common;
 

@@ -13,8 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::cell::Cell;
-use crate::keeper::no_answer;
-use crate::session::Shared;
+use crate::shared::{Shared, no_answer};
 
 /// What is contended for.
 #[derive(Clone, Debug)]
@@ -77,7 +76,7 @@ impl Contention {
             Err(_) => Ended::GaveUp(GaveUp::Failed(Error::new(
                 ErrorKind::Unavailable,
                 Operation::Acquire,
-                "the session was closed, or its runtime shut down, while this waited",
+                "the runtime was shut down while this waited",
             ))),
         }
     }
@@ -114,10 +113,6 @@ impl Runner {
                 () = sleep(&self.shared, wake_at) => Event::Tick,
                 () = hint(&mut self.hints) => Event::Hint,
                 _ = dropped.recv(), if !cancelled => {
-                    cancelled = true;
-                    Event::Cancel
-                }
-                () = self.shared.closed(), if !cancelled => {
                     cancelled = true;
                     Event::Cancel
                 }

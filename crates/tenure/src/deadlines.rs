@@ -1,15 +1,13 @@
 //! The thread that watches deadlines. It does no I/O, so that nothing can hold up a loss.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use tenure_core::clock::Instant;
 use tenure_core::error::{Error, ErrorKind, Operation};
-use tenure_core::protocol::hold::Event;
 
 use crate::clock::Time;
-use crate::session::Shared;
 
 /// The longest sleep while anything is held: within it a suspend or a clock's jump is noticed.
 const LOOK_MAX: Duration = Duration::from_secs(1);
@@ -42,17 +40,21 @@ impl Deadlines {
         }
     }
 
-    /// Starts to watch. A turned clock is watched from whoever turns it.
-    pub(crate) fn start(shared: &Arc<Shared>) -> Result<(), Error> {
-        let weak = Arc::downgrade(shared);
-        if let Time::Turned(clock) = &shared.time {
-            clock.listen(move || look(&weak).is_some());
+    /// Starts to watch: `look` tells every hold the time. It says nothing once the session is
+    /// gone. A turned clock is watched from whoever turns it.
+    pub(crate) fn start(
+        &self,
+        time: &Time,
+        look: impl Fn() -> Option<Next> + Send + Sync + 'static,
+    ) -> Result<(), Error> {
+        if let Time::Turned(clock) = time {
+            clock.listen(move || look().is_some());
             return Ok(());
         }
-        let inner = Arc::clone(&shared.deadlines.inner);
+        let inner = Arc::clone(&self.inner);
         std::thread::Builder::new()
             .name("tenure-deadline".to_owned())
-            .spawn(move || watch(&inner, &weak))
+            .spawn(move || watch(&inner, look))
             .map(drop)
             .map_err(|error| {
                 Error::new(
@@ -84,52 +86,34 @@ impl Deadlines {
     }
 }
 
-fn watch(inner: &Inner, shared: &Weak<Shared>) {
+fn watch(inner: &Inner, look: impl Fn() -> Option<Next>) {
     while !inner.stopped.load(Ordering::SeqCst) {
         inner.planned.store(u64::MAX, Ordering::SeqCst);
-        let Some(next) = look(shared) else { return };
+        let Some(next) = look() else { return };
         let held = inner.lock.lock().unwrap_or_else(PoisonError::into_inner);
         // A nudge that came since the look shows as a plan of 0.
-        let nudged = inner
-            .planned
-            .compare_exchange(
-                u64::MAX,
-                next.at.map_or(u64::MAX, Instant::as_nanos),
-                Ordering::SeqCst,
-                Ordering::SeqCst,
-            )
-            .is_err();
-        if nudged || inner.stopped.load(Ordering::SeqCst) {
+        let plan = next.at.map_or(u64::MAX, Instant::as_nanos);
+        let planned =
+            inner.planned.compare_exchange(u64::MAX, plan, Ordering::SeqCst, Ordering::SeqCst);
+        if planned.is_err() || inner.stopped.load(Ordering::SeqCst) {
             continue;
         }
         // The lock guards nothing but the order of nudge and sleep, so its poison says nothing.
-        match next.sleep {
-            Some(sleep) => drop(inner.wake.wait_timeout(held, sleep)),
+        match next.at {
+            Some(at) => {
+                let sleep = at.since(next.now).clamp(LOOK_MIN, LOOK_MAX);
+                drop(inner.wake.wait_timeout(held, sleep));
+            }
             None => drop(inner.wake.wait(held)),
         }
     }
 }
 
-/// When to look next.
-struct Next {
-    at: Option<Instant>,
-    sleep: Option<Duration>,
-}
-
-/// Tells every hold the time. None: the session is gone.
-fn look(shared: &Weak<Shared>) -> Option<Next> {
-    let shared = shared.upgrade()?;
-    let mut at: Option<Instant> = None;
-    for cell in shared.cells() {
-        shared.on(&cell, Event::Tick);
-        let limits = cell.limits();
-        let now = shared.time.now().elapsed;
-        let next = if limits.ended.is_none() { limits.lost_at } else { limits.deadline };
-        if next > now {
-            at = Some(at.map_or(next, |at| at.min(next)));
-        }
-    }
-    let now = shared.time.now().elapsed;
-    let sleep = at.map(|at| at.since(now).clamp(LOOK_MIN, LOOK_MAX));
-    Some(Next { at, sleep })
+/// When a hold could be lost next.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Next {
+    /// None: nothing is held.
+    pub(crate) at: Option<Instant>,
+    /// When that was looked up.
+    pub(crate) now: Instant,
 }

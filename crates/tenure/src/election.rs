@@ -20,7 +20,8 @@ use crate::answer::Lost;
 use crate::contention::{Contention, Ended, Wanted};
 use crate::lease::{Lease, LeaseRequest, Proof, Running};
 use crate::observer::{ADDRESS, Changes, Leader, Observer};
-use crate::session::{Session, Shared};
+use crate::session::Session;
+use crate::shared::Shared;
 
 /// An election to stand in or to observe.
 #[must_use = "a builder does nothing until it stands or observes"]
@@ -32,6 +33,13 @@ pub struct ElectionBuilder {
     metadata: Metadata,
     address: Option<String>,
     healthy: Option<watch::Receiver<bool>>,
+}
+
+impl Session {
+    /// Stands in, or observes, the election of a name.
+    pub fn election(&self, name: impl Into<String>) -> ElectionBuilder {
+        ElectionBuilder::new(self.clone(), name.into())
+    }
 }
 
 impl ElectionBuilder {

@@ -9,13 +9,12 @@ use tenure_core::error::{Error, ErrorKind, Operation};
 use tenure_core::identity::Nonce;
 use tenure_core::protocol::beat::{Batch, Due, gather};
 use tenure_core::protocol::hold::{Ending, Event, Outcome, cause_of_loss};
-use tenure_core::store::{Hold, Release, Released, Renewed, Reserved, Version};
+use tenure_core::store::{Hold, Release, Released, Renewed, Reserved};
 use tokio::sync::Notify;
 
 use crate::cell::Cell;
 use crate::clock::Time;
-use crate::session::Shared;
-use crate::ticket::Ticket;
+use crate::shared::{Shared, no_answer};
 
 /// Starts the keeper's task. It ends when the session is gone.
 pub(crate) fn start(shared: &Arc<Shared>) {
@@ -206,34 +205,4 @@ async fn release(shared: Arc<Shared>, ended: Vec<(Arc<Cell>, Ending)>) {
         shared.on(cell, Event::ReleaseAnswered { settled });
     }
     shared.wake.notify_one();
-}
-
-/// Gives back what a ticket says, for another process of ours. True: it was held until now.
-pub(crate) async fn release_ticket(
-    shared: &Arc<Shared>,
-    ticket: &Ticket,
-    why: &str,
-) -> Result<bool, Error> {
-    let release = Release {
-        name: ticket.name.clone(),
-        instance: ticket.instance.clone(),
-        claim: ticket.claim,
-        token: ticket.token,
-        version: Version::new(ticket.version.clone()),
-        nonce: Nonce::draw(&mut shared.chance()),
-        successor: None,
-        why: why.to_owned(),
-        at: shared.time.now().wall,
-    };
-    match shared.store.release(std::slice::from_ref(&release)).await?.pop() {
-        Some(Released::Released(_)) => Ok(true),
-        Some(Released::NotHeld(_)) => Ok(false),
-        Some(Released::Failed(error)) => Err(error),
-        _ => Err(no_answer(Operation::Release)),
-    }
-}
-
-/// A request that ran into its own limit of time.
-pub(crate) fn no_answer(operation: Operation) -> Error {
-    Error::new(ErrorKind::OutcomeUnknown, operation, "the store did not answer in time")
 }

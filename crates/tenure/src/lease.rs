@@ -15,7 +15,8 @@ use tenure_core::timing::Timing;
 use crate::answer::{HeldBy, Lost};
 use crate::cell::Cell;
 use crate::contention::{Contention, Ended, Wanted};
-use crate::session::{Session, Shared};
+use crate::session::Session;
+use crate::shared::Shared;
 use crate::ticket::Ticket;
 
 /// A lease to ask for.
@@ -37,6 +38,13 @@ pub enum Attempt {
     Granted(Lease),
     /// Another holds it.
     Refused(HeldBy),
+}
+
+impl Session {
+    /// Asks for the lease of a name. The name is checked when the request is sent.
+    pub fn lease(&self, name: impl Into<String>) -> LeaseRequest {
+        LeaseRequest::new(self.clone(), name.into())
+    }
 }
 
 impl LeaseRequest {

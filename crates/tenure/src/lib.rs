@@ -44,6 +44,7 @@ mod lease;
 mod meter;
 mod observer;
 mod session;
+mod shared;
 pub mod testing;
 mod ticket;
 
@@ -62,5 +63,6 @@ pub use crate::election::{Election, ElectionBuilder, RunError, Term};
 pub use crate::lease::{Attempt, Lease, LeaseRequest, Proof};
 pub use crate::meter::{Measured, Meter};
 pub use crate::observer::{ADDRESS, Changes, Leader, Observer};
-pub use crate::session::{AtDeadline, Session, SessionBuilder, chance_of_system};
+pub use crate::session::{Session, SessionBuilder, chance_of_system};
+pub use crate::shared::AtDeadline;
 pub use crate::ticket::Ticket;

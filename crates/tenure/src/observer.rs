@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::clock::Time;
 use crate::meter::Measured;
-use crate::session::Shared;
+use crate::shared::Shared;
 
 /// The metadata key of the address that a leader advertises.
 pub const ADDRESS: &str = "address";

@@ -20,6 +20,14 @@ pub(crate) struct Gate {
     tried: File,
     path: PathBuf,
     usher: Option<Arc<Usher>>,
+    inside: Option<By>,
+}
+
+/// How a connection came to be in the gate.
+#[derive(Clone, Copy)]
+enum By {
+    Trying,
+    Waiting,
 }
 
 /// Who waits for the gate on behalf of a connection.
@@ -37,16 +45,6 @@ struct Asked {
     over: bool,
 }
 
-/// Being in the gate; dropping it lets the next one in.
-pub(crate) struct InGate<'a>(&'a File);
-
-impl Drop for InGate<'_> {
-    fn drop(&mut self) {
-        // If this fails, the kernel drops the lock with the file.
-        let _ = self.0.unlock();
-    }
-}
-
 impl Gate {
     /// Opens the gate in the directory of side files, for whom the database is open to.
     pub(crate) fn open(side: &Path, database: &Path) -> io::Result<Self> {
@@ -60,23 +58,39 @@ impl Gate {
             .mode(of.mode() & 0o666)
             .open(&path)?;
         hand_to(&path, of.uid(), of.gid());
-        Ok(Self { tried, path, usher: None })
+        Ok(Self { tried, path, usher: None, inside: None })
     }
 
-    /// Enters the gate, or gives up after `patience`.
-    pub(crate) fn enter(&mut self, patience: Duration) -> Option<InGate<'_>> {
-        if self.tried.try_lock().is_ok() {
-            return Some(InGate(&self.tried));
+    /// Enters the gate, or gives up after `patience`; whether it is in.
+    pub(crate) fn enter(&mut self, patience: Duration) -> bool {
+        if self.inside.is_none() && self.tried.try_lock().is_ok() {
+            self.inside = Some(By::Trying);
         }
-        if self.usher.is_none() {
-            self.usher = Usher::start(&self.path).ok();
+        if self.inside.is_none() {
+            if self.usher.is_none() {
+                self.usher = Usher::start(&self.path).ok();
+            }
+            let entered = self.usher.as_ref().is_some_and(|usher| usher.wait(patience));
+            self.inside = entered.then_some(By::Waiting);
         }
-        self.usher.as_ref()?.wait(patience)
+        self.inside.is_some()
+    }
+
+    /// Lets the next one in, if this one was in.
+    pub(crate) fn leave(&mut self) {
+        let locked = match (self.inside.take(), &self.usher) {
+            (Some(By::Trying), _) => &self.tried,
+            (Some(By::Waiting), Some(usher)) => &usher.waited,
+            _ => return,
+        };
+        // If this fails, the kernel drops the lock with the file.
+        let _ = locked.unlock();
     }
 }
 
 impl Drop for Gate {
     fn drop(&mut self) {
+        self.leave();
         if let Some(usher) = &self.usher {
             usher.asked().over = true;
             usher.changed.notify_all();
@@ -97,7 +111,7 @@ impl Usher {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait(&self, patience: Duration) -> Option<InGate<'_>> {
+    fn wait(&self, patience: Duration) -> bool {
         let until = Instant::now() + patience;
         let mut asked = self.asked();
         asked.wanted = true;
@@ -106,13 +120,13 @@ impl Usher {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() || asked.over {
                 asked.wanted = false;
-                return None;
+                return false;
             }
             let waited = self.changed.wait_timeout(asked, left);
             asked = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         asked.granted = false;
-        Some(InGate(&self.waited))
+        true
     }
 
     fn work(&self) {
@@ -132,7 +146,7 @@ impl Usher {
                     *asked = Asked { wanted: false, granted: true, over: false };
                     self.changed.notify_all();
                 }
-                Ok(()) => drop(InGate(&self.waited)),
+                Ok(()) => drop(self.waited.unlock()),
                 // Nobody shall wait for what can't be had; who asked goes on without.
                 Err(_) => asked.over = true,
             }
@@ -143,7 +157,7 @@ impl Usher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::link::tests::Scratch;
+    use crate::scratch::Scratch;
 
     fn gate(scratch: &Scratch) -> Gate {
         let database = scratch.path.join("x.db");
@@ -151,19 +165,24 @@ mod tests {
         Gate::open(&scratch.path, &database).unwrap()
     }
 
+    const LONG: Duration = Duration::from_secs(20);
+
     #[test]
     fn one_is_in_the_gate_and_the_next_waits_its_turn() {
         let scratch = Scratch::new("gate");
         let (mut one, mut other) = (gate(&scratch), gate(&scratch));
-        let first = one.enter(Duration::ZERO).unwrap();
-        assert!(other.enter(Duration::from_millis(20)).is_none());
+        assert!(one.enter(Duration::ZERO) && one.enter(Duration::ZERO));
+        assert!(!other.enter(Duration::from_millis(20)));
         thread::scope(|scope| {
-            let second = scope.spawn(|| other.enter(Duration::from_secs(20)).is_some());
+            let second = scope.spawn(|| other.enter(LONG));
             thread::sleep(Duration::from_millis(20));
-            drop(first);
+            one.leave();
             assert!(second.join().unwrap());
         });
-        assert!(one.enter(Duration::from_secs(20)).is_some(), "the other has left");
+        assert!(!one.enter(Duration::ZERO));
+        other.leave();
+        other.leave();
+        assert!(one.enter(LONG));
     }
 
     #[test]
@@ -171,11 +190,24 @@ mod tests {
         let scratch = Scratch::new("gate-usher");
         let (mut one, mut other) = (gate(&scratch), gate(&scratch));
         for _ in 0..20 {
-            let first = one.enter(Duration::from_secs(20)).unwrap();
-            assert!(other.enter(Duration::from_micros(100)).is_none());
-            drop(first);
+            assert!(one.enter(LONG));
+            assert!(!other.enter(Duration::from_micros(100)));
+            one.leave();
         }
-        assert!(one.enter(Duration::from_secs(20)).is_some());
-        assert!(other.enter(Duration::from_secs(20)).is_some());
+        assert!(one.enter(LONG));
+        one.leave();
+        assert!(other.enter(LONG));
+    }
+
+    #[test]
+    fn whoever_drops_its_gate_leaves_it() {
+        let scratch = Scratch::new("gate-dropped");
+        let (mut one, mut other) = (gate(&scratch), gate(&scratch));
+        assert!(one.enter(LONG));
+        assert!(!other.enter(Duration::ZERO));
+        drop(one);
+        assert!(other.enter(LONG));
+        drop(other);
+        assert!(gate(&scratch).enter(LONG));
     }
 }

@@ -13,8 +13,8 @@ use tenure_core::record::{Record, State};
 use tenure_core::{Error, ErrorKind, Operation};
 
 use crate::errors::{Fault, Phase, from_sqlite, is_missing_table};
-use crate::ledger::StoreRow;
-use crate::link::Shared;
+use crate::rows::StoreRow;
+use crate::shared::Shared;
 
 /// How long a guarded transaction should last at most.
 ///

@@ -1,11 +1,11 @@
 //! The records as one transaction sees them: reads rows, asks the core's rules, writes rows.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use rusqlite::{OptionalExtension, Row as SqlRow, Transaction, named_params, params};
 use tenure_core::clock::Instant;
 use tenure_core::decide::{self, Claimed, token_above};
-use tenure_core::identity::{FencingToken, Name, Namespace, StoreId};
+use tenure_core::identity::{FencingToken, Name};
 use tenure_core::record::{Record, State};
 use tenure_core::store::{
     Acquired, Claim, Grant, Hold, OrderRequest, Ordered, Page, Prefix, Query, Release, Released,
@@ -13,17 +13,11 @@ use tenure_core::store::{
 };
 use tenure_core::{Error, ErrorKind, Operation};
 
-use crate::errors::{Fault, is_missing_table};
-use crate::link::Shared;
+use crate::errors::Fault;
 use crate::presence::is_gone;
+use crate::rows::{Remembered, StoreRow};
+use crate::shared::Shared;
 
-/// The format of the tables that this release writes.
-pub(crate) const TABLES: i64 = 1;
-/// How many records a session remembers to save itself reading them anew.
-const REMEMBERED_MAX: usize = 16_384;
-
-const STORE: &str =
-    "SELECT format, store, cluster, last_token, transitions FROM tenure_store WHERE only = 1";
 const STORE_WRITE: &str =
     "UPDATE tenure_store SET last_token = ?1, transitions = ?2 WHERE only = 1";
 const READ: &str = "SELECT rowid, writes, clock, written, mark, record FROM tenure_leases \
@@ -35,91 +29,6 @@ const UPDATE: &str = "UPDATE tenure_leases SET writes = ?2, clock = ?3, written 
                       record = ?6 WHERE rowid = ?1";
 const LIST: &str = "SELECT rowid, writes, clock, written, mark, record, name FROM tenure_leases \
                     WHERE namespace = ?1 AND name >= ?2 AND name < ?3 ORDER BY name LIMIT ?4";
-
-/// The row about the whole file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct StoreRow {
-    pub(crate) store: StoreId,
-    pub(crate) cluster: Option<String>,
-    pub(crate) last_token: Option<FencingToken>,
-    pub(crate) transitions: i64,
-}
-
-impl StoreRow {
-    /// Reads it; none if the file has no such row, or no such table.
-    pub(crate) fn read(connection: &rusqlite::Connection) -> Result<Option<Self>, Fault> {
-        let read = |row: &SqlRow<'_>| {
-            Ok((
-                row.get::<_, i64>(0)?,
-                row.get::<_, String>(1)?,
-                row.get(2)?,
-                row.get::<_, i64>(3)?,
-                row.get(4)?,
-            ))
-        };
-        let found = match connection.prepare_cached(STORE) {
-            Ok(mut statement) => statement.query_row([], read).optional()?,
-            Err(error) if is_missing_table(&error) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        let Some((format, store, cluster, last_token, transitions)) = found else {
-            return Ok(None);
-        };
-        if format > TABLES {
-            return Err(Error::new(
-                ErrorKind::Misconfigured,
-                Operation::Open,
-                format!(
-                    "the tables are in format {format}, and this release reads up to {TABLES}; \
-                     upgrade tenure here"
-                ),
-            )
-            .into());
-        }
-        let store = store.parse().map_err(|error: Error| {
-            Error::new(
-                ErrorKind::Corrupt,
-                Operation::Open,
-                "the store's id can't be read; restore the file",
-            )
-            .with_source(error)
-        })?;
-        let last_token = FencingToken::new(last_token.cast_unsigned());
-        Ok(Some(Self { store, cluster, last_token, transitions }))
-    }
-}
-
-/// Every side file that a grant names, whatever its namespace.
-pub(crate) fn marks(connection: &rusqlite::Connection) -> rusqlite::Result<HashSet<String>> {
-    let mut statement =
-        connection.prepare("SELECT DISTINCT mark FROM tenure_leases WHERE mark IS NOT NULL")?;
-    let marks = statement.query_map([], |row| row.get(0))?;
-    marks.collect()
-}
-
-/// What a session remembers of the records that it wrote last: their bytes and their meaning.
-///
-/// A row whose bytes are the remembered ones needs no parsing, which is most of a renewal's cost.
-#[derive(Default)]
-pub(crate) struct Remembered(HashMap<Name, (Vec<u8>, Record)>);
-
-impl Remembered {
-    fn record(&self, name: &Name, bytes: &[u8]) -> Option<Record> {
-        let (known, record) = self.0.get(name)?;
-        (known == bytes).then(|| record.clone())
-    }
-
-    fn remember(&mut self, name: &Name, bytes: Vec<u8>, record: Record) {
-        if self.0.len() >= REMEMBERED_MAX && !self.0.contains_key(name) {
-            self.0.clear();
-        }
-        self.0.insert(name.clone(), (bytes, record));
-    }
-
-    fn forget(&mut self, name: &Name) {
-        self.0.remove(name);
-    }
-}
 
 /// What a transaction works with.
 pub(crate) struct Ledger<'a> {
@@ -149,7 +58,8 @@ pub(crate) struct Written {
 struct Row {
     rowid: i64,
     writes: i64,
-    clock: String,
+    /// None: this session's own.
+    clock: Option<String>,
     written: i64,
     mark: Option<String>,
     snapshot: Snapshot,
@@ -159,21 +69,27 @@ struct Row {
 struct RawRow {
     rowid: i64,
     writes: i64,
-    clock: String,
+    clock: Option<String>,
     written: i64,
     mark: Option<String>,
-    record: Vec<u8>,
+    record: Result<Record, Error>,
 }
 
 impl RawRow {
-    fn read(row: &SqlRow<'_>) -> rusqlite::Result<Self> {
+    fn read(
+        row: &SqlRow<'_>,
+        own_clock: &str,
+        known: impl FnOnce(&[u8]) -> Option<Record>,
+    ) -> Result<Self, rusqlite::Error> {
+        let clock = row.get_ref(2)?.as_str()?;
+        let bytes = row.get_ref(5)?.as_blob()?;
         Ok(Self {
             rowid: row.get(0)?,
             writes: row.get(1)?,
-            clock: row.get(2)?,
+            clock: (clock != own_clock).then(|| clock.to_owned()),
             written: row.get(3)?,
             mark: row.get(4)?,
-            record: row.get(5)?,
+            record: known(bytes).map_or_else(|| Record::from_json(bytes), Ok),
         })
     }
 }
@@ -220,29 +136,26 @@ impl<'a> Ledger<'a> {
         self.about.transitions
     }
 
-    fn namespace(&self) -> &'a Namespace {
-        &self.shared.namespace
-    }
-
     fn key(&self) -> &'a [u8] {
-        self.namespace().as_str().as_bytes()
+        self.shared.namespace.as_str().as_bytes()
     }
 
     fn row(&mut self, name: &Name) -> PerItem<Option<Row>> {
+        let (key, own_clock) = (self.key(), &self.shared.clock_identity);
+        let known = |bytes: &[u8]| self.remembered.take(name, bytes);
         let raw = self
             .transaction
             .prepare_cached(READ)?
-            .query_row(params![self.key(), name.as_str().as_bytes()], RawRow::read)
+            .query_row(params![key, name.as_str().as_bytes()], |row| {
+                RawRow::read(row, own_clock, known)
+            })
             .optional()?;
         Ok(raw.map(|raw| self.understood(name, raw)).transpose())
     }
 
     fn understood(&mut self, name: &Name, raw: RawRow) -> Result<Row, Error> {
-        let RawRow { rowid, writes, clock, written, mark, record: bytes } = raw;
-        let record = match self.remembered.record(name, &bytes) {
-            Some(record) => record,
-            None => Record::from_json(&bytes).map_err(|error| error.with_name(name))?,
-        };
+        let RawRow { rowid, writes, clock, written, mark, record } = raw;
+        let record = record.map_err(|error| error.with_name(name))?;
         if record.name != *name {
             return Err(Error::new(
                 ErrorKind::Corrupt,
@@ -251,7 +164,7 @@ impl<'a> Ledger<'a> {
             )
             .with_name(name));
         }
-        let same_clock = clock == self.shared.clock_identity;
+        let same_clock = clock.is_none();
         let age = same_clock.then(|| self.now.since(Instant::from_nanos(written.cast_unsigned())));
         let holder_gone = same_clock
             && matches!(record.state, State::Held | State::Revoked)
@@ -352,7 +265,6 @@ impl<'a> Ledger<'a> {
         };
         self.written.transition = true;
         let version = self.write(row.as_ref(), tombstone, Stamp::now(self, None))?;
-        self.remembered.forget(&release.name);
         Ok(Released::Released(version))
     }
 
@@ -370,7 +282,6 @@ impl<'a> Ledger<'a> {
         let stamp =
             Stamp { clock: row.clock.clone(), written: row.written, mark: row.mark.clone() };
         let version = self.write(Some(row), marked.clone(), stamp)?;
-        self.remembered.forget(name);
         let snapshot = Snapshot { record: marked, version, ..row.snapshot.clone() };
         Ok(Ordered::Ordered(Box::new(snapshot)))
     }
@@ -379,12 +290,15 @@ impl<'a> Ledger<'a> {
     pub(crate) fn list(&mut self, query: &Query, after: Option<&Name>) -> Result<Page, Fault> {
         let limit = i64::try_from(query.limit.clamp(1, Query::LIMIT_MAX) + 1).unwrap_or(i64::MAX);
         let first = first_of(&query.prefix, after);
-        let transaction = self.transaction;
+        let Self { transaction, shared, .. } = *self;
         let mut statement = transaction.prepare_cached(LIST)?;
-        let rows = statement
-            .query_map(params![self.key(), first, end_of(&query.prefix), limit], |row| {
-                Ok((RawRow::read(row)?, row.get::<_, Vec<u8>>(6)?))
-            })?;
+        let rows = statement.query_map(
+            params![self.key(), first, end_of(&query.prefix), limit],
+            |row| {
+                let raw = RawRow::read(row, &shared.clock_identity, |_| None)?;
+                Ok((raw, row.get::<_, Vec<u8>>(6)?))
+            },
+        )?;
         let mut page = Page::default();
         for row in rows {
             let (raw, name) = row?;
@@ -401,6 +315,7 @@ impl<'a> Ledger<'a> {
         let bytes = record.to_json();
         let writes = row.map_or(1, |row| row.writes.wrapping_add(1));
         let Stamp { clock, written, mark } = stamp;
+        let clock = clock.as_ref().unwrap_or(&self.shared.clock_identity);
         match row {
             Some(row) => self
                 .transaction
@@ -418,15 +333,18 @@ impl<'a> Ledger<'a> {
         };
         self.written.anything = true;
         let version = Version::new(format!("{writes}-{}", record.nonce));
-        let name = record.name.clone();
-        self.remembered.remember(&name, bytes, record);
+        // Only what is held will be renewed.
+        if record.state == State::Held {
+            self.remembered.remember(record.name.clone(), bytes, record);
+        }
         Ok(version)
     }
 }
 
 /// When a row was written by its holder, on which clock, and what proves the holder dead.
 struct Stamp {
-    clock: String,
+    /// None: this session's own.
+    clock: Option<String>,
     written: i64,
     mark: Option<String>,
 }
@@ -434,7 +352,7 @@ struct Stamp {
 impl Stamp {
     fn now(ledger: &Ledger<'_>, mark: Option<String>) -> Self {
         let written = ledger.now.as_nanos().cast_signed();
-        Self { clock: ledger.shared.clock_identity.clone(), written, mark }
+        Self { clock: None, written, mark }
     }
 }
 

@@ -40,6 +40,10 @@ mod ledger;
 mod link;
 mod place;
 mod presence;
+mod rows;
+#[cfg(test)]
+mod scratch;
+mod shared;
 mod store;
 mod turn;
 mod watch;

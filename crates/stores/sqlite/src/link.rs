@@ -2,24 +2,23 @@
 //! another file lies in its place.
 
 use std::cell::OnceCell;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tenure_core::chance::Chance;
-use tenure_core::clock::Clock;
-use tenure_core::hint::HintBoard;
-use tenure_core::identity::{Namespace, StoreId};
+use tenure_core::identity::StoreId;
 use tenure_core::{Error, ErrorKind, Operation};
 
 use crate::answer::Asked;
 use crate::errors::{Fault, Phase, closed, from_io, from_sqlite};
 use crate::gate::Gate;
-use crate::ledger::{self, Ledger, Remembered, StoreRow, TABLES, Written};
+use crate::ledger::{Ledger, Written};
 use crate::place::{FileId, Place};
 use crate::presence::{Presence, create_side, is_gone, sweep};
+use crate::rows::{self, Remembered, StoreRow, TABLES};
+use crate::shared::{Opened, Shared};
 use crate::turn::{Turn, patiently};
 
 /// How often opening starts again when the file is replaced meanwhile.
@@ -31,78 +30,6 @@ const STATEMENTS_MAX: usize = 32;
 
 /// The tables, as `init` and the first opening create them.
 pub(crate) const SCHEMA: &str = include_str!("schema.sql");
-
-/// What the threads of one session share.
-pub(crate) struct Shared {
-    /// As the user named it, made absolute: this is where the file must lie.
-    pub(crate) path: PathBuf,
-    pub(crate) namespace: Namespace,
-    pub(crate) cluster: Option<String>,
-    pub(crate) busy: Duration,
-    pub(crate) location: Arc<str>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) clock_identity: String,
-    pub(crate) board: HintBoard,
-    /// The transitions that this session's listeners have heard of.
-    pub(crate) heard: AtomicI64,
-    pub(crate) closed: AtomicBool,
-    place: Mutex<Place>,
-    opened: Mutex<Option<Opened>>,
-}
-
-/// The store that this session believes in.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Opened {
-    store: StoreId,
-    file: FileId,
-}
-
-impl Shared {
-    pub(crate) fn new(
-        config: crate::config::SqliteConfig,
-        path: PathBuf,
-        place: Place,
-        location: Arc<str>,
-        clock: Arc<dyn Clock>,
-        clock_identity: String,
-    ) -> Self {
-        Self {
-            path,
-            namespace: config.namespace,
-            cluster: config.cluster,
-            busy: config.busy,
-            location,
-            clock,
-            clock_identity,
-            board: HintBoard::default(),
-            heard: AtomicI64::new(0),
-            closed: AtomicBool::new(false),
-            place: Mutex::new(place),
-            opened: Mutex::new(None),
-        }
-    }
-
-    /// Where the file lies.
-    pub(crate) fn place(&self) -> Place {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// The id of the store that this session believes in.
-    pub(crate) fn store(&self) -> Option<StoreId> {
-        self.opened().map(|opened| opened.store)
-    }
-
-    fn opened(&self) -> MutexGuard<'_, Option<Opened>> {
-        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Wakes the listeners, unless they have heard of this transition already.
-    pub(crate) fn transitions_are(&self, transitions: i64) {
-        if self.heard.swap(transitions, Ordering::SeqCst) != transitions {
-            self.board.changed();
-        }
-    }
-}
 
 /// A connection, and what its thread keeps beside it.
 pub(crate) struct Link {
@@ -161,24 +88,7 @@ impl Link {
         let (open, about) = self.reopen().map_err(|error| error.during(operation))?;
         let opened = Opened { store: about.store, file: open.file };
         self.open = Some(open);
-        self.believe(opened, vanished, operation)
-    }
-
-    fn believe(&self, now: Opened, vanished: bool, operation: Operation) -> Result<(), Error> {
-        let before = self.shared.opened().replace(now);
-        let Some(before) = before.filter(|before| *before != now) else { return Ok(()) };
-        let path = self.shared.path.display();
-        let fact = if vanished {
-            format!("the file `{path}` was deleted, and a new one was created")
-        } else if before.file != now.file {
-            format!("another file was put in the place of `{path}`")
-        } else {
-            format!("the store's id changed from {} to {}", before.store, now.store)
-        };
-        // Whoever waits for something in the old one should look.
-        self.shared.board.changed();
-        let message = format!("{fact}: what was held is lost; claim it anew");
-        Err(Error::new(ErrorKind::StoreReset, operation, message))
+        self.shared.believe(opened, vanished, operation)
     }
 
     fn reopen(&mut self) -> Result<(Open, StoreRow), Error> {
@@ -196,7 +106,7 @@ impl Link {
             // after. A file that was just created is opened once more.
             let after = FileId::at(&self.shared.path).ok();
             if let (Some(file), true) = (after, before == after) {
-                *self.shared.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
+                self.shared.moved_to(place);
                 return Ok((Open { connection, file, turn }, about));
             }
         }
@@ -317,7 +227,7 @@ impl Link {
     fn sweep(&self, place: &Place) {
         let Some(open) = &self.open else { return };
         let named = OnceCell::new();
-        sweep(&place.side, |mark| match named.get_or_init(|| ledger::marks(&open.connection)) {
+        sweep(&place.side, |mark| match named.get_or_init(|| rows::marks(&open.connection)) {
             Ok(named) => named.contains(mark),
             Err(_) => true,
         });
@@ -483,57 +393,5 @@ pub(crate) fn told(fault: Fault, operation: Operation, phase: Phase) -> Error {
             operation,
             "the store's row vanished while it was written; try again",
         ),
-    }
-}
-
-#[cfg(test)]
-pub(crate) mod tests {
-    use std::future::Future;
-    use std::path::PathBuf;
-    use std::pin::pin;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU64, Ordering};
-    use std::task::{Context, Poll, Wake, Waker};
-
-    /// A directory that is gone after the test.
-    pub(crate) struct Scratch {
-        pub(crate) path: PathBuf,
-    }
-
-    impl Scratch {
-        pub(crate) fn new(name: &str) -> Self {
-            static MADE: AtomicU64 = AtomicU64::new(0);
-            let made = MADE.fetch_add(1, Ordering::Relaxed);
-            let path =
-                std::env::temp_dir().join(format!("tenure-{name}-{}-{made}", std::process::id()));
-            std::fs::create_dir_all(&path).unwrap();
-            Self { path: path.canonicalize().unwrap() }
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.path);
-        }
-    }
-
-    struct Unpark(std::thread::Thread);
-
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-
-    pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
-        let mut future = pin!(future);
-        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-        let mut context = Context::from_waker(&waker);
-        loop {
-            match future.as_mut().poll(&mut context) {
-                Poll::Ready(output) => return output,
-                Poll::Pending => std::thread::park(),
-            }
-        }
     }
 }

@@ -88,11 +88,14 @@ fn resolved(path: &Path) -> Result<PathBuf, Error> {
         Err(error) => return Err(from_io(path, "looking at", error)),
     }
     if fs::symlink_metadata(path).is_ok() {
-        return Err(misconfigured(format!(
-            "`{}` is a symbolic link to a file that doesn't exist; create that one, or remove \
-             the link",
-            path.display()
-        )));
+        // Another process may have created the file between the two looks.
+        return fs::canonicalize(path).map_err(|_| {
+            misconfigured(format!(
+                "`{}` is a symbolic link to a file that doesn't exist; create that one, or \
+                 remove the link",
+                path.display()
+            ))
+        });
     }
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(misconfigured(format!("`{}` names no file", path.display())));

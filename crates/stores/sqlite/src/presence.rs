@@ -196,7 +196,7 @@ pub(crate) fn hand_to(path: &Path, uid: u32, gid: u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::link::tests::Scratch;
+    use crate::scratch::Scratch;
 
     fn begun(scratch: &Scratch, seed: u64) -> Presence {
         Presence::begin(&scratch.path, &mut Chance::seeded(seed)).unwrap()

@@ -18,8 +18,9 @@ use crate::config::SqliteConfig;
 use crate::errors::Fault;
 use crate::guard::Guard;
 use crate::ledger::Ledger;
-use crate::link::{Link, Shared};
+use crate::link::Link;
 use crate::place::{Place, clock_identity};
+use crate::shared::Shared;
 use crate::watch::{Reader, Watching};
 use crate::worker::{Job, Worker};
 

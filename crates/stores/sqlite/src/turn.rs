@@ -5,8 +5,8 @@
 //! there is a [gate](crate::gate) in front of the lock, and only the one in the gate tries for
 //! the lock. A writer that comes back finds the gate taken, and queues up behind the others.
 //!
-//! The gate gives order, not safety: SQLite's lock alone excludes. Who can't get through the
-//! gate for long (whoever is in it was stopped, say) goes round it.
+//! The gate gives order, not safety: SQLite's lock alone excludes. When nobody gets through the
+//! gate any more (whoever is in it was stopped, say), the others go round it.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -17,7 +17,13 @@ use tenure_core::chance::Chance;
 
 use crate::errors::{Fault, is_busy, stayed_busy};
 use crate::gate::Gate;
+use crate::rows::data_version;
 
+/// When nobody has committed for so long, nobody gets through the gate either. Less than the time
+/// (ttl/6) that a session of the shortest ttl waits for its beat.
+const GATE_STALL: Duration = Duration::from_millis(100);
+/// How long one waits for the gate in all, even while others commit.
+const GATE_MOST: Duration = Duration::from_millis(500);
 /// The shortest pause between two tries for SQLite's lock.
 const PAUSE_LEAST: Duration = Duration::from_micros(150);
 /// The longest such pause.
@@ -48,12 +54,19 @@ impl Turn {
         chance: &mut Chance,
     ) -> Result<Transaction<'c>, Fault> {
         let came = Instant::now();
-        // The last quarter is for trying without the gate.
-        let place = self.gate.enter(self.busy / 4 * 3);
+        let waited_for_gate = GATE_MOST.min(self.busy / 2);
+        let mut seen = data_version(connection);
+        while !self.gate.enter(GATE_STALL.min(waited_for_gate)) {
+            let now = data_version(connection);
+            if now == seen || came.elapsed() >= waited_for_gate {
+                break;
+            }
+            seen = now;
+        }
         let begun = patiently_since(came, self.busy, operation, chance, || {
             Transaction::new_unchecked(connection, TransactionBehavior::Immediate)
         });
-        drop(place);
+        self.gate.leave();
         begun
     }
 }

@@ -9,8 +9,9 @@ use tenure_core::store::{Answer, HintSource};
 use tenure_core::{Error, Operation};
 
 use crate::errors::{Fault, closed};
-use crate::ledger::StoreRow;
-use crate::link::{Link, Shared};
+use crate::link::Link;
+use crate::rows::{StoreRow, data_version};
+use crate::shared::Shared;
 use crate::worker::Job;
 
 /// Between two looks while somebody listens. One costs a few microseconds.
@@ -31,10 +32,13 @@ impl Reader {
     /// Notes how things stand, so that a listener hears of all that comes after.
     pub(crate) fn begin_listening(&mut self) -> Result<(), Error> {
         if self.data_version.is_none() {
+            self.link.connect(Operation::Watch)?;
+            // In this order: a commit between the two is found by the next look.
+            let version = self.link.current().and_then(|open| data_version(&open.connection));
             let transitions =
                 self.link.read(Operation::Watch, |ledger| Ok(ledger.transitions()))?;
             self.link.shared.heard.store(transitions, Ordering::SeqCst);
-            self.data_version = self.look_at_version();
+            self.data_version = version;
         }
         Ok(())
     }
@@ -49,7 +53,7 @@ impl Reader {
             }
             return;
         };
-        let version = data_version(&open.connection).ok();
+        let version = data_version(&open.connection);
         if version.is_some() && version == self.data_version {
             return;
         }
@@ -63,10 +67,6 @@ impl Reader {
             Ok(None) | Err(_) => self.link.shared.board.changed(),
         }
     }
-
-    fn look_at_version(&self) -> Option<i64> {
-        data_version(&self.link.current()?.connection).ok()
-    }
 }
 
 impl Job for Reader {
@@ -78,10 +78,6 @@ impl Job for Reader {
         self.look();
         Some(LOOK)
     }
-}
-
-fn data_version(connection: &rusqlite::Connection) -> rusqlite::Result<i64> {
-    connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
 }
 
 /// A listener who hears of the session's end, too.

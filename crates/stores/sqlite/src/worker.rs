@@ -126,7 +126,7 @@ fn run<J: Job>(mut job: J, received: &Receiver<Request<J>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::link::tests::block_on;
+    use crate::scratch::block_on;
     use std::future::Future;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};

@@ -318,6 +318,22 @@ fn whoever_keeps_the_file_makes_others_wait_for_a_bounded_time() {
 }
 
 #[test]
+fn whoever_is_stopped_in_the_queue_stops_nobody_else() {
+    let scratch = Scratch::new("stuck");
+    let store = open(&scratch, clock());
+    let gate = fs::File::open(scratch.side().join("gate")).unwrap();
+    gate.lock().unwrap();
+    let mut chance = chance();
+    for n in 0..3 {
+        let begun = std::time::Instant::now();
+        granted(&store, &claim(&format!("job {n}"), &mut chance));
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    }
+    // A queue that can't be left doesn't keep a store from closing.
+    block_on(store.close()).unwrap();
+}
+
+#[test]
 fn a_refused_claim_writes_nothing() {
     let scratch = Scratch::new("refused");
     let (store, other) = (open(&scratch, clock()), open(&scratch, clock()));

@@ -8,8 +8,12 @@ use crate::args::Arguments;
 use crate::exit::Failure;
 
 pub(super) fn print(shell: clap_complete::Shell) -> Result<ExitCode, Failure> {
+    let all = Arguments::command();
+    // The supervisor's own command is nobody else's.
+    let shown = all.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned();
+    let mut command = clap::Command::new("tenure").args(all.get_arguments()).subcommands(shown);
     let mut text = Vec::new();
-    clap_complete::generate(shell, &mut Arguments::command(), "tenure", &mut text);
+    clap_complete::generate(shell, &mut command, "tenure", &mut text);
     // Whoever closed stdout doesn't want to read it.
     let _ = std::io::Write::write_all(&mut std::io::stdout(), &text);
     Ok(ExitCode::SUCCESS)

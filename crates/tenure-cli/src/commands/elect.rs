@@ -199,7 +199,7 @@ impl Stand<'_> {
                     Some(leader) => self.follow(leader).await,
                     None => self.following = None,
                 }
-                Ok(Vec::new())
+                Ok(self.withdrawal())
             }
             () = sleep_until(wake_at) => Ok(vec![Ballot::Tick]),
         }
@@ -217,8 +217,12 @@ impl Stand<'_> {
         {
             grant.stops();
         }
-        let ends = self.events.ended_by.is_some() || self.events.orphaned;
-        if ends { vec![Ballot::Withdraw] } else { Vec::new() }
+        self.withdrawal()
+    }
+
+    /// Whether it is to stand no more.
+    fn withdrawal(&self) -> Vec<Ballot> {
+        if self.events.ends() { vec![Ballot::Withdraw] } else { Vec::new() }
     }
 
     /// The work has ended: whatever it was that ended it, the name is given back, and another
@@ -246,8 +250,7 @@ impl Stand<'_> {
         }
         let how = if gone.lost { Ballot::TermLost } else { Ballot::WorkEnded };
         let mut ballots = vec![how, Ballot::TermOver];
-        let ends = self.elect.once || self.events.ended_by.is_some() || self.events.orphaned;
-        if ends {
+        if self.elect.once || self.events.ends() {
             ballots.insert(1, Ballot::Withdraw);
         }
         ballots
@@ -265,7 +268,11 @@ impl Stand<'_> {
             say(&format!("following: `{name}` is led by {who} (token {token})"));
         }
         if !std::mem::replace(&mut self.told_follower, true) {
-            hooks::follow(self.elect, Some(leader.instance.name().as_str())).await;
+            let leader = leader.instance.name().as_str();
+            tokio::select! {
+                () = hooks::follow(self.elect, Some(leader)) => {}
+                () = self.events.abandoned() => {}
+            }
         }
     }
 

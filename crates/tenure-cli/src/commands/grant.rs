@@ -21,11 +21,11 @@ const RELEASE_LAG: Duration = Duration::from_secs(5);
 pub(super) struct Events {
     inbox: UnboundedReceiver<Event>,
     /// The signal that ends it all: one that CMD didn't get, or that asked CMD to end.
-    pub(super) ended_by: Option<i32>,
+    ended_by: Option<i32>,
     /// CMD got the signal that ends it all.
     pub(super) relayed: bool,
     /// The supervisor is dead: nothing is started any more.
-    pub(super) orphaned: bool,
+    orphaned: bool,
 }
 
 impl Events {
@@ -61,9 +61,14 @@ impl Events {
         self.ended_by.map_or(INTERNAL, signalled)
     }
 
+    /// Whether nothing shall be started any more.
+    pub(super) fn ends(&self) -> bool {
+        self.ended_by.is_some() || self.orphaned
+    }
+
     /// Waits until nothing shall be started any more.
     pub(super) async fn abandoned(&mut self) {
-        while self.ended_by.is_none() && !self.orphaned {
+        while !self.ends() {
             self.next().await;
         }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal};
 
 use crate::args::Elect;
+use crate::duration::show;
 use crate::exit::say;
 
 /// How often a hook is looked at.
@@ -32,6 +33,9 @@ pub(super) fn work(elect: &Elect) -> Vec<OsString> {
 }
 
 /// Runs `--on-follow`, if there is one, and waits for its end within a bound.
+///
+/// # Cancel safety
+/// Dropping the future kills it.
 pub(super) async fn follow(elect: &Elect, leader: Option<&str>) {
     let Some(script) = &elect.on_follow else { return };
     let mut command = Command::new("sh");
@@ -46,24 +50,32 @@ pub(super) async fn follow(elect: &Elect, leader: Option<&str>) {
     }
 }
 
-async fn watch(mut child: Child, limit: Duration) {
+async fn watch(child: Child, limit: Duration) {
+    let mut hook = Hook(child);
     let ended = tokio::time::timeout(limit, async {
         loop {
-            match child.try_wait() {
+            match hook.0.try_wait() {
                 Ok(None) => tokio::time::sleep(LOOK).await,
                 ended => return ended,
             }
         }
     });
     match ended.await {
-        Ok(Ok(Some(status))) if status.success() => {}
-        Ok(Ok(Some(status))) => say(&format!("--on-follow failed: {status}")),
+        Ok(Ok(Some(status))) if !status.success() => say(&format!("--on-follow failed: {status}")),
         Ok(_) => {}
-        Err(_) => {
-            say(&format!("--on-follow took longer than {limit:?} and is killed"));
-            // It may have ended just now.
-            let _ = rustix::process::kill_process_group(Pid::from_child(&child), Signal::KILL);
-            let _ = child.wait();
+        Err(_) => say(&format!("--on-follow took longer than {} and is killed", show(limit))),
+    }
+}
+
+/// A hook that is killed when nobody waits for it any more.
+struct Hook(Child);
+
+impl Drop for Hook {
+    fn drop(&mut self) {
+        if matches!(self.0.try_wait(), Ok(None)) {
+            // Not reaped yet, so its number is its own, and so is that of its group.
+            let _ = rustix::process::kill_process_group(Pid::from_child(&self.0), Signal::KILL);
+            let _ = self.0.wait();
         }
     }
 }

@@ -79,7 +79,7 @@ impl Once {
         self.outer.refuse(session, &self.run.tenancy.name).await?;
         loop {
             let lease = tokio::select! {
-                granted = acquire(&self.run, session) => granted?,
+                granted = acquire(&self.run, session, self.quiet) => granted?,
                 () = events.abandoned() => return Ok(None),
             };
             match Grant::begin(&self.store.url, session, &self.side, lease) {
@@ -113,7 +113,7 @@ impl Once {
 }
 
 /// Asks for the name as the user wants it asked for.
-async fn acquire(run: &Run, session: &Session) -> Result<Lease, Failure> {
+async fn acquire(run: &Run, session: &Session, quiet: bool) -> Result<Lease, Failure> {
     let tenancy = &run.tenancy;
     let timing = tenancy.timing()?;
     let request = session
@@ -127,11 +127,11 @@ async fn acquire(run: &Run, session: &Session) -> Result<Lease, Failure> {
         Some(Some(Duration::ZERO)) => request.try_acquire().await?,
         Some(Some(patience)) => tokio::select! {
             attempt = request.acquire_within(patience) => attempt?,
-            never = waiting::tell(session, &tenancy.name) => match never {},
+            never = waiting::tell(session, &tenancy.name, quiet) => match never {},
         },
         Some(None) | None => tokio::select! {
             lease = request.acquire() => Attempt::Granted(lease?),
-            never = waiting::tell(session, &tenancy.name) => match never {},
+            never = waiting::tell(session, &tenancy.name, quiet) => match never {},
         },
     };
     match attempt {

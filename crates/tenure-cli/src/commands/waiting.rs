@@ -1,5 +1,6 @@
 //! Saying on stderr what is waited for: after two seconds, then every minute.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use tenure::{Name, Session};
@@ -14,8 +15,11 @@ const AGAIN: Duration = Duration::from_secs(60);
 /// How long the holder's record is waited for.
 const READ_MAX: Duration = Duration::from_secs(5);
 
-/// Says it, for ever.
-pub(super) async fn tell(session: &Session, name: &Name) -> std::convert::Infallible {
+/// Says it, for ever; or nothing, for ever, if it shall be quiet.
+pub(super) async fn tell(session: &Session, name: &Name, quiet: bool) -> Infallible {
+    if quiet {
+        return std::future::pending().await;
+    }
     tokio::time::sleep(FIRST).await;
     loop {
         if let Some(why) = why(session, name).await {

@@ -1,5 +1,8 @@
 //! What the process tests share: a scene of its own for each, and ways to look at processes.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test fails where it is")]
+
+pub mod timeline;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
