@@ -8,7 +8,7 @@ use tenure_core::identity::{FencingToken, Name, Nonce};
 use tenure_core::protocol::contend::{Action, Contender, Event, GaveUp, Patience, Terms, Ticket};
 use tenure_core::record::Metadata;
 use tenure_core::store::{Acquired, Claim, Grant, Hints, Prefix, Release, Snapshot, Wake};
-use tenure_core::timing::Timing;
+use tenure_core::timing::{Timing, observed};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -53,9 +53,17 @@ impl Contention {
             patience: wanted.patience,
         };
         let above = shared.forgotten(&wanted.name);
+        let mut contender = Contender::new(terms);
+        if let Some(noticed) = shared.reset_within(observed(wanted.timing.ttl())) {
+            if wanted.patience == Patience::Try {
+                let _ = done.send(Ended::GaveUp(GaveUp::Failed(waits_out_reset())));
+                return Self { ended, _alive: alive };
+            }
+            contender = contender.after_reset(noticed);
+        }
         let runner = Runner {
             shared: Arc::clone(shared),
-            contender: Contender::new(terms),
+            contender,
             wanted,
             above,
             done: Some(done),
@@ -98,6 +106,8 @@ impl Runner {
         let _contending = self.shared.contending();
         let mut event = Event::Tick;
         let mut cancelled = false;
+        let shared = Arc::clone(&self.shared);
+        let mut reset = shared.reset();
         loop {
             let now = self.shared.time.now();
             for action in self.contender.on(event, now, &mut chance) {
@@ -112,6 +122,7 @@ impl Runner {
                 Some(answer) = self.requests.join_next() => answer.unwrap_or(Event::Tick),
                 () = sleep(&self.shared, wake_at) => Event::Tick,
                 () = hint(&mut self.hints) => Event::Hint,
+                Ok(()) = reset.changed() => Event::StoreReset,
                 _ = dropped.recv(), if !cancelled => {
                     cancelled = true;
                     Event::Cancel
@@ -260,4 +271,13 @@ async fn hint(hints: &mut Option<Hints>) {
         }
         None => std::future::pending().await,
     }
+}
+
+fn waits_out_reset() -> Error {
+    Error::new(
+        ErrorKind::StoreReset,
+        Operation::Acquire,
+        "the store was reset a short while ago, and whoever held the name before may still act; \
+         try again after a ttl",
+    )
 }

@@ -113,6 +113,8 @@ async fn renew(
                 renewed(&shared, cell, sent, answer);
             }
         }
+        // The whole session has been told already.
+        Err(error) if error.kind() == ErrorKind::StoreReset => {}
         Err(error) => {
             tracing::warn!(%error, holds = cells.len(), "renewal failed");
             for cell in &cells {
@@ -141,11 +143,10 @@ fn renewed(shared: &Arc<Shared>, cell: &Arc<Cell>, sent: Reading, answer: Renewe
 }
 
 fn failed_renewal(shared: &Arc<Shared>, cell: &Arc<Cell>, sent: Reading, error: &Error) {
-    let event = match error.kind() {
-        ErrorKind::StoreReset => Event::StoreReset,
-        kind => Event::Answered { sent, outcome: Outcome::Failed(kind) },
-    };
-    shared.on(cell, event);
+    if error.kind() == ErrorKind::StoreReset {
+        return shared.store_was_reset();
+    }
+    shared.on(cell, Event::Answered { sent, outcome: Outcome::Failed(error.kind()) });
 }
 
 /// Gives a batch of names back.
@@ -194,7 +195,10 @@ async fn release(shared: Arc<Shared>, ended: Vec<(Arc<Cell>, Ending)>) {
                 true
             }
             Released::NotHeld(_) => true,
-            Released::Failed(error) if error.kind() == ErrorKind::StoreReset => true,
+            Released::Failed(error) if error.kind() == ErrorKind::StoreReset => {
+                shared.store_was_reset();
+                true
+            }
             Released::Failed(error) => {
                 tracing::warn!(%name, %token, %error, "release failed, and is tried again");
                 false

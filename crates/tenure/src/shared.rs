@@ -62,6 +62,8 @@ pub(crate) struct Shared {
     closing: watch::Sender<bool>,
     /// How many contentions are under way, claims that are still being settled included.
     contending: watch::Sender<usize>,
+    /// When a reset of the store was noticed last.
+    reset: watch::Sender<Option<Instant>>,
     chance: Mutex<Chance>,
     holds: Mutex<HashMap<u64, Arc<Cell>>>,
     next_epoch: AtomicU64,
@@ -89,6 +91,7 @@ impl Shared {
             planned: AtomicU64::new(u64::MAX),
             closing: watch::Sender::new(false),
             contending: watch::Sender::new(0),
+            reset: watch::Sender::new(None),
             chance: Mutex::new(parts.chance),
             holds: Mutex::default(),
             next_epoch: AtomicU64::new(1),
@@ -146,7 +149,10 @@ impl Shared {
     pub(crate) async fn end_all(&self) -> (usize, usize) {
         let cells = self.cells();
         for cell in &cells {
-            self.let_go_at_once(cell, "the session was closed");
+            // The released record carries the rest of a min-hold.
+            let why = "the session was closed".to_owned();
+            self.on(cell, Event::End(Ending { successor: None, at_once: true, why }));
+            self.let_go(cell);
         }
         let mut unsettled = 0;
         for cell in &cells {
@@ -325,6 +331,30 @@ impl Shared {
     pub(crate) fn measure(&self, operation: Operation, sent: Reading, failed: Option<ErrorKind>) {
         let took: Duration = self.time.now().elapsed.since(sent.elapsed);
         self.meter.record(Measured::Request { operation, took, failed });
+        if failed == Some(ErrorKind::StoreReset) {
+            self.store_was_reset();
+        }
+    }
+
+    /// One request was told that the store isn't what it was: that holds for all of them, whoever
+    /// was told. What is held is lost, and whoever contends waits for a ttl.
+    pub(crate) fn store_was_reset(&self) {
+        tracing::error!(instance = %self.instance, "the store was reset: all holds are lost");
+        for cell in self.cells() {
+            self.on(&cell, Event::StoreReset);
+        }
+        self.reset.send_replace(Some(self.time.now().elapsed));
+    }
+
+    /// When a reset was noticed that isn't `window` old yet.
+    pub(crate) fn reset_within(&self, window: Duration) -> Option<Instant> {
+        let noticed = (*self.reset.borrow())?;
+        (self.time.now().elapsed < noticed + window).then_some(noticed)
+    }
+
+    /// When a reset of the store was noticed, if one was.
+    pub(crate) fn reset(&self) -> watch::Receiver<Option<Instant>> {
+        self.reset.subscribe()
     }
 }
 

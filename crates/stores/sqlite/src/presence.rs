@@ -133,9 +133,16 @@ fn probe(side: &Path, (id, file_id): &(u128, &str)) -> io::Result<bool> {
         Err(TryLockError::WouldBlock) => return Ok(false),
         Err(TryLockError::Error(error)) => return Err(error),
     }
+    unlocked(&file);
     // The very file, still: an owner that lives unlinks it before it unlocks it.
     let metadata = fs::symlink_metadata(&path)?;
     Ok(metadata.is_file() && FileId::of(&metadata).to_string() == *file_id)
+}
+
+/// Drops a lock that was only tried. To close the file isn't enough: a process that was forked
+/// meanwhile has it, too, until it executes another program.
+fn unlocked(file: &File) {
+    let _ = file.unlock();
 }
 
 fn open_to_look(path: &Path) -> io::Result<File> {
@@ -163,8 +170,12 @@ pub(crate) fn sweep(side: &Path, is_named: impl Fn(&str) -> bool) {
         let Ok(file) = open_to_look(&path) else { continue };
         let Ok(metadata) = file.metadata() else { continue };
         let mark = Mark { id, file: FileId::of(&metadata) };
-        if file.try_lock().is_ok() && metadata.nlink() == 1 && !is_named(&mark.to_string()) {
-            let _ = fs::remove_file(&path);
+        // Shared, as probes are, so that those who look at the same time see it as free.
+        if file.try_lock_shared().is_ok() {
+            if metadata.nlink() == 1 && !is_named(&mark.to_string()) {
+                let _ = fs::remove_file(&path);
+            }
+            unlocked(&file);
         }
     }
 }

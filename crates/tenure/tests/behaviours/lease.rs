@@ -252,3 +252,25 @@ async fn a_lost_answer_of_a_release_is_repeated_and_harmless() {
     release.await.unwrap().unwrap();
     assert!(next.check().is_ok(), "the repeated release left the successor alone");
 }
+
+#[tokio::test]
+async fn a_reset_that_one_request_was_told_of_ends_all_holds_at_once() {
+    let bed = TestBed::new();
+    let session = bed.session("a").await.unwrap();
+    let (one, other) = (acquire(&session, "x").await, acquire(&session, "y").await);
+    bed.forget();
+    // A look at a third name is the first to be told.
+    let error = session.lease("z").try_acquire().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StoreReset);
+    for lease in [&one, &other] {
+        assert_eq!(lease.check().unwrap_err().cause, Cause::StoreReset);
+    }
+    // Nor does a name that this session never held skip the wait.
+    let error = session.lease("w").try_acquire().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StoreReset);
+    let waiter = tokio::spawn(session.lease("w").acquire());
+    bed.advance(secs(29)).await;
+    assert!(!waiter.is_finished());
+    bed.advance(secs(3)).await;
+    assert!(waiter.is_finished());
+}
