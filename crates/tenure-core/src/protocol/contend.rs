@@ -906,10 +906,7 @@ mod tests {
         assert!(bench.looked(Some(held(Some(secs(9))))).is_empty());
         assert_eq!(bench.contender.wake_at(), Some(end));
         let actions = bench.wake();
-        assert!(
-            matches!(&actions[..], [Action::GaveUp(GaveUp::TimedOut(Some(_)))]),
-            "{actions:?}"
-        );
+        assert!(matches!(&actions[..], [Action::GaveUp(GaveUp::TimedOut(Some(_)))]), "{actions:?}");
         assert!(bench.contender.is_over());
     }
 
@@ -936,9 +933,8 @@ mod tests {
         let kept_for = |successor: &str| {
             let successor: Successor = successor.parse().unwrap();
             let mut snapshot = released();
-            snapshot.record.state = State::Released {
-                reserved_for: Some(Reservation { successor, lasts: secs(5) }),
-            };
+            snapshot.record.state =
+                State::Released { reserved_for: Some(Reservation { successor, lasts: secs(5) }) };
             snapshot
         };
         let (mut bench, ticket) = Bench::claiming();

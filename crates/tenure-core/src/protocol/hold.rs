@@ -228,6 +228,10 @@ enum Phase {
     Over,
 }
 
+/// A wall offset that every reading is ahead of: a jump that was noticed stays one, wherever the
+/// wall clock is set to, until a renewal that was sent afterwards succeeds.
+const UNPROVEN: i64 = i64::MIN;
+
 /// The shortest wait before a failed request is repeated.
 pub const RETRY_MIN: Duration = Duration::from_millis(20);
 
@@ -305,7 +309,10 @@ impl Holding {
         Limits {
             lost_at: self.timing.lost_at(self.confirmed.elapsed),
             deadline: self.timing.deadline(self.confirmed.elapsed),
-            wall_offset_millis: self.confirmed.wall_offset_millis(),
+            wall_offset_millis: match self.suspended_since {
+                Some(_) => UNPROVEN,
+                None => self.confirmed.wall_offset_millis(),
+            },
             jump_max: self.timing.jump_max(),
             ended: self.lost.or(released.then_some(Cause::Released)),
         }
@@ -418,6 +425,7 @@ impl Holding {
         }
         self.confirmed = sent;
         self.failures = 0;
+        self.suspended_since = self.suspended_since.filter(|since| sent.elapsed < *since);
         // One that was sent before the clocks parted proves nothing: the next leaves at once.
         self.renew_at = if self.limits().jumped(now) {
             now.elapsed
@@ -511,9 +519,6 @@ impl Holding {
             // Whatever is on its way was sent before the jump and proves nothing.
             self.in_flight = None;
             self.renew_at = now.elapsed;
-        }
-        if !jumped {
-            self.suspended_since = None;
         }
         if let (Some(since), Some(max)) = (self.suspended_since, self.suspended_max)
             && now.elapsed >= since + max
@@ -673,10 +678,10 @@ mod tests {
     fn deadline_counts_from_the_send_of_the_renewal() {
         let mut bench = Bench::granted(Timing::default());
         assert!(bench.after(secs(11)).contains(&Action::Renew));
-        // The answer takes 12 s; what it gives counts from before it left.
-        bench.renewal(secs(12));
-        assert_eq!(bench.check(), Ok(secs(22 - 12)));
-        assert!(bench.after(secs(9)).contains(&Action::Renew));
+        // The answer takes 10 s; what it gives counts from before it left.
+        bench.renewal(secs(10));
+        assert_eq!(bench.check(), Ok(secs(22 - 10)));
+        assert!(bench.after(secs(11)).contains(&Action::Renew));
         assert_eq!(
             bench.after(secs(1)),
             [Action::Announce(Standing::Lost), Action::StopWork(Some(Cause::Expired))]
@@ -754,6 +759,20 @@ mod tests {
         assert_eq!(bench.check(), Err(Cause::Suspended), "that one was sent before the jump");
         bench.renewal(secs(1));
         assert!(bench.check().is_ok());
+    }
+
+    #[test]
+    fn a_jump_that_was_noticed_is_not_undone_by_setting_the_wall_clock_back() {
+        let mut bench = Bench::granted(Timing::default());
+        bench.after(secs(5));
+        bench.clock.step_wall(3_600_000);
+        assert!(bench.on(Event::Tick).contains(&Action::Announce(Standing::Jeopardy)));
+        bench.clock.step_wall(-3_600_000);
+        assert_eq!(bench.check(), Err(Cause::Suspended), "only a renewal proves the hold");
+        assert!(!bench.on(Event::Tick).contains(&Action::Announce(Standing::Held)));
+        bench.renewal(secs(1));
+        assert!(bench.check().is_ok());
+        assert_eq!(bench.holding.standing(), Standing::Held);
     }
 
     #[test]
