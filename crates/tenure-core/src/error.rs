@@ -4,8 +4,6 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::identity::Name;
-
 /// A failure. Being second is not one: see [`Acquired::Refused`](crate::store::Acquired).
 ///
 /// `Display` prints the fact and the way out, never a secret; [`source`](StdError::source)
@@ -19,7 +17,7 @@ pub struct Error {
 struct Inner {
     kind: ErrorKind,
     operation: Operation,
-    name: Option<Name>,
+    name: Option<Arc<str>>,
     store: Option<Arc<str>>,
     message: String,
     source: Option<Box<dyn StdError + Send + Sync>>,
@@ -155,8 +153,8 @@ impl Error {
 
     /// The same failure, with the lease that it was about.
     #[must_use]
-    pub fn with_name(self, name: &Name) -> Self {
-        self.changed(|inner| inner.name = Some(name.clone()))
+    pub fn with_name(self, name: impl AsRef<str>) -> Self {
+        self.changed(|inner| inner.name = Some(name.as_ref().into()))
     }
 
     /// The same failure, with the store's redacted location.
@@ -193,8 +191,8 @@ impl Error {
 
     /// The lease that it was about, if it was about one.
     #[must_use]
-    pub fn name(&self) -> Option<&Name> {
-        self.inner.name.as_ref()
+    pub fn name(&self) -> Option<&str> {
+        self.inner.name.as_deref()
     }
 
     /// Where the store is, without secrets.
@@ -264,9 +262,8 @@ mod tests {
 
     #[test]
     fn display_names_the_store_and_the_lease() {
-        let name = Name::new("billing").unwrap();
         let error = Error::new(ErrorKind::Unavailable, Operation::Acquire, "the file is locked")
-            .with_name(&name)
+            .with_name("billing")
             .with_store("sqlite:/tmp/x.db");
         assert_eq!(error.to_string(), "sqlite:/tmp/x.db: lease `billing`: the file is locked");
         assert_eq!(error.kind(), ErrorKind::Unavailable);

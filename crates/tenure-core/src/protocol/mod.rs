@@ -4,7 +4,9 @@
 //! does the simulator: what is checked there is what ships.
 
 pub mod beat;
+pub mod claim;
 pub mod contend;
 pub mod elect;
 pub mod hold;
 pub mod observe;
+pub mod standing;
