@@ -1,37 +1,12 @@
 //! Runs a store's answers to their end, without a runtime.
 
 use std::future::Future;
-use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
+use std::pin::pin;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+pub use crate::executor::{Work, block_on};
 use crate::harness::Harness;
-
-/// What [`Harness::drive`] is given.
-pub type Work<'a> = Pin<&'a mut (dyn Future<Output = ()> + Send)>;
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-/// Runs a future on this thread, which sleeps while the future waits.
-pub fn block_on<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut context = Context::from_waker(&waker);
-    loop {
-        match future.as_mut().poll(&mut context) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => std::thread::park(),
-        }
-    }
-}
 
 /// Runs a future as the harness wants it run: see [`Harness::drive`].
 pub fn run<F: Future + Send>(harness: &dyn Harness, future: F) -> F::Output

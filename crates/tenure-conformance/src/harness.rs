@@ -9,7 +9,7 @@ use tenure_core::identity::{FencingToken, Instance, Name, Namespace};
 use tenure_core::record_store::RecordStore;
 use tenure_core::store::{Store, StoreAdmin};
 
-use crate::drive::{Work, block_on};
+use crate::executor::{Work, block_on};
 
 /// One fresh store, and everything that the suite may do to it.
 ///

@@ -20,6 +20,7 @@
 
 pub mod behaviour;
 pub mod drive;
+pub mod executor;
 pub mod faulty;
 pub mod harness;
 pub mod list;

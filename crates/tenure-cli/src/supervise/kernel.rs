@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::Pid;
 
-use super::page::Layout;
+use super::layout::Layout;
 
 /// The highest signal number of Linux.
 const SIGNALS: i32 = 64;

@@ -26,7 +26,7 @@ pub(crate) struct Granted {
     /// The part before the deadline in which lost work may stop by itself.
     pub(crate) grace: Duration,
     /// What a process without a session needs to give the name back; at most
-    /// [`TICKET_LIMIT`](super::page::TICKET_LIMIT) bytes. It may hold secrets: it stays in memory.
+    /// [`TICKET_LIMIT`](super::layout::TICKET_LIMIT) bytes. It may hold secrets: it stays in memory.
     pub(crate) ticket: Vec<u8>,
 }
 

@@ -25,6 +25,7 @@ mod clock;
 mod cmd;
 mod keeper;
 mod kernel;
+mod layout;
 mod lease_side;
 mod notify;
 mod page;

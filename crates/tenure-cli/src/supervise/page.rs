@@ -8,18 +8,15 @@ use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicU64};
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::process::Pid;
 
 use super::kernel;
+use super::layout::{Layout, TICKET_LIMIT};
 use super::rules::{self, Phase, View};
 use super::signals::Caller;
 use super::status::Status;
-
-/// The most bytes a hold ticket may have.
-pub(super) const TICKET_LIMIT: usize = 8 * 1024;
 
 /// "tenure" and the version of this layout: both processes are the same binary, unless it was
 /// replaced in the moment between.
@@ -28,32 +25,6 @@ const MAGIC: u64 = u64::from_be_bytes(*b"tenure\0\x01");
 const LOST: u64 = 1 << 63;
 /// Set beside a value for which 0 means something.
 const PRESENT: u32 = 1 << 16;
-
-/// The page as both processes map it. Atomics alone: any bytes are valid.
-#[repr(C)]
-pub(super) struct Layout {
-    magic: AtomicU64,
-    term: AtomicU64,
-    deadline: AtomicU64,
-    grace: AtomicU64,
-    token: AtomicU64,
-    caller_mask: AtomicU64,
-    caller_ignored: AtomicU64,
-    caller_nice: AtomicI32,
-    caller_group: AtomicI32,
-    supervisor: AtomicU32,
-    phase: AtomicU32,
-    cmd: AtomicU32,
-    status: AtomicU32,
-    proven: AtomicU32,
-    terminated: AtomicU32,
-    sweeping: AtomicU32,
-    ready: AtomicU32,
-    exit_code: AtomicU32,
-    /// Which ticket counts (bit 31) and its length; 0 = none.
-    ticket: AtomicU32,
-    tickets: [[AtomicU8; TICKET_LIMIT]; 2],
-}
 
 /// A handle on the page; both processes and all threads use it alike.
 #[derive(Clone, Copy)]
