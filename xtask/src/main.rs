@@ -67,7 +67,7 @@ fn verify() -> Result<(), String> {
     step("documentation", doc)?;
     crate_count()?;
     sim(&["--seeds".to_owned(), CI_SEEDS.to_owned()])?;
-    step("tests", cargo(&["test", "--workspace", "--all-features"]))?;
+    step("tests", cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"]))?;
     println!("verified in {} s", started.elapsed().as_secs());
     Ok(())
 }

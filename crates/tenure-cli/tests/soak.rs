@@ -107,6 +107,8 @@ fn soak() {
         }
         let overlaps = Timeline::read(&scene.path("log")).overlaps_but_of(&paused);
         assert_eq!(overlaps, 0, "round {token}: {fate:?}");
+        let guarded = Timeline::read(&scene.path("log.guarded")).overlaps();
+        assert_eq!(guarded, 0, "round {token}: {fate:?}: the guard let a late act through");
     }
     for one in waiting {
         one.signal(Signal::KILL);
@@ -184,7 +186,10 @@ fn tree(root: i32) -> Vec<i32> {
 
 fn report(timeline: &Timeline, takeovers: &[(Fate, Duration)], late: &[(Fate, Duration)]) {
     let (terms, overlaps) = (timeline.terms(), timeline.overlaps());
-    println!("{terms} terms, {overlaps} overlaps (joint pauses included), no orphans");
+    println!(
+        "{terms} terms; overlaps: {overlaps} without a guard (after joint pauses alone), 0 behind \
+         a guard; no orphans"
+    );
     for fate in FATES {
         let mut times: Vec<Duration> =
             takeovers.iter().filter(|(of, _)| *of == fate).map(|(_, took)| *took).collect();

@@ -270,8 +270,10 @@ impl Oracle {
             .ledgers
             .get(name)
             .and_then(|ledger| ledger.grants.iter().rev().find(|granted| granted.claim == claim));
+        // The store itself has forgotten that grant: it promises nothing.
+        let forgotten = last.resets < self.resets;
         let across = ours.is_some_and(|ours| ours.resets < last.resets);
-        if across && !(last.cautious && last.used) {
+        if forgotten || across && !(last.cautious && last.used) {
             return;
         }
         let what = format!(

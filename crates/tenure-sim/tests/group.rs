@@ -44,3 +44,23 @@ fn a_store_with_a_clock_that_forgets_keeps_what_it_can() {
 fn a_store_of_records_that_forgets_keeps_what_it_can() {
     clean(StoreKind::ForgetfulOfRecords);
 }
+
+#[test]
+fn seeds_that_once_failed_stay_clean() {
+    let once = [
+        // An answer handled before any timer revived a hold that had expired in a pause.
+        (StoreKind::WithClock, 1055),
+        (StoreKind::OfRecords, 642),
+        // A jump that had been noticed was undone by setting the wall clock back.
+        (StoreKind::OfRecords, 3902),
+        // A claim whose doubled swap met itself was told not done.
+        (StoreKind::ForgetfulOfRecords, 40_874),
+        // An unknown claim was repeated to a store that had forgotten it.
+        (StoreKind::ForgetfulWithClock, 313),
+    ];
+    for (store, seed) in once {
+        if let Err(violation) = run(seed, &Config::on(store)) {
+            panic!("{store}: {violation}");
+        }
+    }
+}

@@ -13,6 +13,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use tenure::FencingToken;
+use tenure::guard::HighWaterFile;
 
 /// How long anything is waited for that is expected to happen soon.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -320,9 +322,10 @@ pub fn words(argv: &[String]) -> Vec<&str> {
 }
 
 /// The actor: writes the time into the file `$ACT` for ever, or appends it with its token to the
-/// file `$ACT_LOG`.
+/// file `$ACT_LOG`; and, where a high-water guard lets its token through, to `$ACT_LOG.guarded`.
 pub fn act() {
     let log = std::env::var("ACT_LOG").ok();
+    let guarded = log.as_ref().map(|log| (HighWaterFile::new(format!("{log}.mark")), log.clone()));
     let token = std::env::var("TENURE_TOKEN").unwrap_or_default();
     let log = log.map(|log| File::options().create(true).append(true).open(log).unwrap());
     let file = std::env::var("ACT").ok().map(|file| File::create(file).unwrap());
@@ -334,6 +337,16 @@ pub fn act() {
         if let Some(mut log) = log.as_ref() {
             let text = format!("{token} {}\n", now());
             std::io::Write::write_all(&mut log, text.as_bytes()).unwrap();
+        }
+        if let Some((guard, log)) = &guarded {
+            let number = FencingToken::new(token.parse().unwrap()).unwrap();
+            // A token that is too old is refused, and that act doesn't happen.
+            let _ = guard.guard(number, || {
+                let log = format!("{log}.guarded");
+                let mut log = File::options().create(true).append(true).open(log).unwrap();
+                let text = format!("{token} {}\n", now());
+                std::io::Write::write_all(&mut log, text.as_bytes()).unwrap();
+            });
         }
         sleep(Duration::from_millis(2));
     }

@@ -118,6 +118,8 @@ impl RecordStore for Tampered {
     fn read<'a>(&'a self, keys: &'a [Name]) -> Answer<'a, Vec<Option<Stored>>> {
         Box::pin(async move {
             let read = self.records.read(keys).await?;
+            // As over a network: whoever asks meanwhile reads the same, however fast the machine.
+            std::thread::sleep(Duration::from_micros(200));
             Ok(read.into_iter().map(|one| one.map(|stored| self.tagged(stored))).collect())
         })
     }

@@ -151,6 +151,16 @@ fn too_busy(operation: Operation) -> Error {
     )
 }
 
+/// A write met a conflict, and what it was with couldn't be read: perhaps a copy of itself, which
+/// the network made and which won.
+fn in_doubt(error: Error) -> Error {
+    if error.kind() != ErrorKind::Unavailable {
+        return error;
+    }
+    let message = "the store did not say whether the write that met a conflict was done; repeat it";
+    Error::new(ErrorKind::OutcomeUnknown, error.operation(), message).with_source(error)
+}
+
 fn out_of_turn(operation: Operation) -> Error {
     Error::new(ErrorKind::Corrupt, operation, "the store's reply doesn't fit the request")
 }

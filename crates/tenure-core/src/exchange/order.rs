@@ -1,6 +1,6 @@
 //! An operator's order over compare-and-swap: read, mark, swap.
 
-use super::{Ask, CONFLICTS_MAX, Reply, Step, first_keys, out_of_turn, seen, too_busy};
+use super::{Ask, CONFLICTS_MAX, Reply, Step, first_keys, in_doubt, out_of_turn, seen, too_busy};
 use crate::decide;
 use crate::error::{Error, Operation};
 use crate::identity::{Name, StoreId};
@@ -35,6 +35,9 @@ impl Exchange {
     pub fn next(&mut self, reply: Option<Reply>) -> Step<Ordered> {
         match (std::mem::replace(&mut self.stage, Stage::Start), reply) {
             (Stage::Start, _) => self.read(),
+            (Stage::Reading, Some(Reply::Failed(error))) if self.conflicts > 0 => {
+                self.failed(in_doubt(error))
+            }
             (_, Some(Reply::Failed(error))) => self.failed(error),
             (Stage::Reading, Some(Reply::Read(read))) => match seen(self.store, read) {
                 Ok(current) => self.decide(current),
@@ -52,7 +55,7 @@ impl Exchange {
             (Stage::Writing(_), Some(Reply::Conflict)) => {
                 self.conflicts += 1;
                 if self.conflicts > CONFLICTS_MAX {
-                    return self.failed(too_busy(Operation::Order));
+                    return self.failed(in_doubt(too_busy(Operation::Order)));
                 }
                 self.request.nonce = self.request.nonce.next();
                 self.read()

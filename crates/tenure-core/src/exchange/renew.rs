@@ -1,6 +1,8 @@
 //! A renewal over compare-and-swap: one write on the version that we wrote last.
 
-use super::{Ask, CONFLICTS_MAX, Known, Reply, Step, first_keys, out_of_turn, seen, too_busy};
+use super::{
+    Ask, CONFLICTS_MAX, Known, Reply, Step, first_keys, in_doubt, out_of_turn, seen, too_busy,
+};
 use crate::decide;
 use crate::error::{Error, Operation};
 use crate::identity::StoreId;
@@ -51,6 +53,9 @@ impl Exchange {
                     holder_gone: false,
                 }))
             }
+            (Stage::Reading, Some(Reply::Failed(error))) if self.conflicts > 0 => {
+                self.failed(in_doubt(error))
+            }
             (_, Some(Reply::Failed(error))) => self.failed(error),
             (Stage::Reading, Some(Reply::Read(read))) => match seen(self.store, read) {
                 Ok(current) => self.decide(current),
@@ -63,7 +68,7 @@ impl Exchange {
             (Stage::Writing(_), Some(Reply::Conflict)) => {
                 self.conflicts += 1;
                 if self.conflicts > CONFLICTS_MAX {
-                    return self.failed(too_busy(Operation::Renew));
+                    return self.failed(in_doubt(too_busy(Operation::Renew)));
                 }
                 self.hold.nonce = self.hold.nonce.next();
                 self.read()
