@@ -28,6 +28,8 @@ pub struct Contender {
     reset: bool,
     /// A reset was noticed while a claim was on its way: until when to wait once that is settled.
     shaken: Option<Instant>,
+    /// A hint came while a claim was on its way.
+    hinted: bool,
     failures: u32,
     cancelled: bool,
 }
@@ -79,6 +81,7 @@ impl Contender {
             longest_ttl,
             reset: false,
             shaken: None,
+            hinted: false,
             failures: 0,
             cancelled: false,
         }
@@ -141,6 +144,8 @@ impl Contender {
                     *then = Then::Look;
                 }
                 Stage::Looking { again } => *again = true,
+                // The change may be newer than what the claim finds.
+                Stage::Claiming { .. } => self.hinted = true,
                 _ => {}
             },
             Event::Claimed { id, outcome } => self.claimed(id, outcome, now, chance, &mut actions),
@@ -462,7 +467,9 @@ impl Contender {
         let left = left.max(LOOK_MIN).saturating_add(spread);
         let poll = self.terms.wake.poll();
         let poll = chance.between(poll * 4 / 5, poll * 6 / 5);
-        self.stage = if left <= poll {
+        self.stage = if std::mem::take(&mut self.hinted) {
+            Stage::Waiting { until: now.elapsed, then: Then::Look }
+        } else if left <= poll {
             Stage::Waiting { until: now.elapsed + left, then: Then::Claim(watched) }
         } else {
             Stage::Waiting { until: now.elapsed + poll, then: Then::Look }
@@ -701,6 +708,15 @@ mod tests {
         assert!(bench.on(Event::Hint).is_empty(), "one look at a time");
         assert_looks(&bench.looked(Some(held(Some(secs(1))))));
         claim_in(bench.looked(Some(released())));
+    }
+
+    #[test]
+    fn a_hint_that_crosses_the_answer_of_a_claim_makes_it_look_at_once() {
+        let (mut bench, ticket) = Bench::claiming();
+        assert!(bench.on(Event::Hint).is_empty());
+        assert_looks(&bench.refused(&ticket, held(Some(secs(25)))));
+        bench.looked(Some(held(Some(secs(25)))));
+        assert!(bench.wakes_in() > secs(5), "once is enough");
     }
 
     #[test]
