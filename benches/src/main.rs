@@ -31,11 +31,14 @@ fn main() -> Result<()> {
 async fn bench(turns: usize) -> Result<()> {
     let directory = Directory::new()?;
     let file = directory.0.join("bench.db");
+    // Before anything else grows the heap.
+    resident(&directory.0.join("resident.db")).await?;
     println!("{:<44} {:>12} {:>11} {:>11} {:>8}", "", "rate", "p50", "p99", "raw/ours");
     let sqlite = Session::open(format!("sqlite:{}", file.display())).await?;
     beside_the_raw_statement(&sqlite, &file, turns).await?;
     many("sqlite", &sqlite, Some(&file)).await?;
     sqlite.close().await?;
+
     let memory = Session::open("memory:").await?;
     alone("memory", &memory, turns * 100).await?;
     many("memory", &memory, None).await?;
@@ -208,6 +211,26 @@ async fn many(kind: &str, session: &Session, file: Option<&Path>) -> Result<()> 
         row(&format!("{kind}: {MANY} raw updates in one transaction"), &raws, None);
     }
     row(&format!("{kind}: {MANY} renewals in one beat"), &beats, raw.is_some().then_some(&raws));
+    Ok(())
+}
+
+/// What a session of many holds keeps in memory, its store's caches included.
+async fn resident(file: &Path) -> Result<()> {
+    let session = Session::open(format!("sqlite:{}", file.display())).await?;
+    let mut leases = Vec::with_capacity(MANY);
+    for n in 0..MANY {
+        match session.lease(format!("held-{n}")).try_acquire().await? {
+            Attempt::Granted(lease) => leases.push(lease),
+            Attempt::Refused(by) => bail!("{by}"),
+        }
+    }
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap_or("VmRSS: unknown");
+    println!(
+        "{MANY} holds of one session on SQLite: {}",
+        line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
+    );
+    session.close().await?;
     Ok(())
 }
 

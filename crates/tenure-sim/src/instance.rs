@@ -13,8 +13,8 @@ use crate::clock::MachineClock;
 use crate::lane::Lane;
 use crate::network::Link;
 use crate::operation::Operation;
+use crate::request::Answer;
 use crate::rules::{Acting, Rules};
-use crate::store::Answer;
 
 /// How a process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use tenure_core::record::Record;
 use tenure_core::record_store::store_key;
 use tenure_core::store::{Acquired, Claim, Hold, Release, Released, Renewed, Snapshot};
 
-use crate::store::{Answer, Call};
+use crate::request::{Answer, Call};
 
 /// What a lane wants of the store.
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use tenure_core::store::{Acquired, Released, Renewed};
 
 use crate::ledger::{Current, Granted, Ledger};
 use crate::operation::{Outcome, Purpose};
-use crate::store::Change;
+use crate::request::Change;
 
 /// The five guarantees of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,51 +1,18 @@
-//! The modelled store, of either kind: what it is asked, what it answers, what it changed.
+//! The modelled store, of either kind.
 
 use std::time::Duration;
 
 use tenure_core::chance::Chance;
 use tenure_core::clock::Instant;
-use tenure_core::error::Error;
-use tenure_core::exchange::{Ask, Reply};
 use tenure_core::identity::{Name, StoreId};
 use tenure_core::record::Record;
-use tenure_core::store::{
-    Acquired, Claim, Hold, OrderRequest, Release, Released, Renewed, Snapshot,
-};
+use tenure_core::store::OrderRequest;
 
 use crate::clock::MachineClock;
+use crate::request::{Answer, Call, Change};
 use crate::rules::Rules;
 use crate::store_of_records::StoreOfRecords;
 use crate::store_with_clock::StoreWithClock;
-
-/// A request as it travels.
-#[derive(Clone, Debug)]
-pub(crate) enum Call {
-    Open,
-    Acquire(Box<Claim>),
-    Renew(Box<Hold>),
-    Release(Box<Release>),
-    Read(Name),
-    Ask(Ask),
-}
-
-/// An answer as it travels.
-#[derive(Clone, Debug)]
-pub(crate) enum Answer {
-    Opened(StoreId),
-    Acquired(Acquired),
-    Renewed(Renewed),
-    Released(Released),
-    Read(Option<Box<Snapshot>>),
-    Replied(Reply),
-    Failed(Error),
-}
-
-/// A record that one request changed.
-#[derive(Clone, Debug)]
-pub(crate) struct Change {
-    pub(crate) name: Name,
-    pub(crate) after: Option<Record>,
-}
 
 /// A lease store in true time.
 #[derive(Debug)]

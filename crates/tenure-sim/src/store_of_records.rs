@@ -8,8 +8,8 @@ use tenure_core::record::{Record, State};
 use tenure_core::record_store::{Stored, store_key, tokens_key};
 use tenure_core::store::{OrderRequest, Version};
 
+use crate::request::{Answer, Change};
 use crate::rules::Rules;
-use crate::store::{Answer, Change};
 
 /// An object store, in essence.
 #[derive(Debug, Default)]

@@ -12,8 +12,8 @@ use tenure_core::record::Record;
 use tenure_core::store::{OrderRequest, Released, Version};
 
 use crate::clock::MachineClock;
+use crate::request::{Answer, Call, Change};
 use crate::rules::Rules;
-use crate::store::{Answer, Call, Change};
 
 /// A table a name, so that a deleted record takes its token along, as it does wherever the
 /// token lives in the record.

@@ -12,7 +12,7 @@ use crate::lane::Lane;
 use crate::network::Way;
 use crate::operation::{Next, Operation, Outcome, Purpose, Want};
 use crate::oracle::Key;
-use crate::store::{Answer, Call};
+use crate::request::{Answer, Call};
 use crate::world::{Event, Packet, World};
 
 impl World<'_> {

@@ -13,10 +13,11 @@ use crate::instance::{Inbound, Life, Process};
 use crate::lane::{Desk, Lane};
 use crate::operation::{Purpose, Want};
 use crate::oracle::{Breach, Invariant, Key, Moment, Oracle};
+use crate::request::Call;
 use crate::rules::Rules;
 use crate::scenario::{Scenario, clock};
 use crate::schedule::{Fault, Schedule};
-use crate::store::{Call, Store};
+use crate::store::Store;
 use crate::work::Act;
 
 /// How many events a run may have: far more than any needs.
