@@ -241,6 +241,29 @@ pub fn ordered(current: Option<&Snapshot>, request: &OrderRequest) -> Option<Rec
     Some(marked)
 }
 
+/// Whether the grant with `token` is in force, as a guard asks that reads the record in its own
+/// transaction.
+///
+/// `age` is by the store's clock; without one nothing proves that the grant hasn't expired. A
+/// revoked grant guards nothing: its holder is being stopped.
+///
+/// # Errors
+/// Why it isn't, in a clause.
+pub fn in_force(record: &Record, token: FencingToken, age: Option<Duration>) -> Result<(), String> {
+    if record.token != token {
+        return Err(format!("the grant in force has token {}", record.token));
+    }
+    match (&record.state, age) {
+        (State::Held, Some(age)) if age < record.ttl => Ok(()),
+        (State::Held, Some(age)) => {
+            Err(format!("the grant expired {:?} ago", age.saturating_sub(record.ttl)))
+        }
+        (State::Held, None) => Err("the grant was written by another clock than this".to_owned()),
+        (State::Revoked, _) => Err("an operator has revoked the grant".to_owned()),
+        (_, _) => Err("the grant was given back".to_owned()),
+    }
+}
+
 /// A token above all that are known to be used up.
 ///
 /// # Errors

@@ -219,6 +219,12 @@ impl<R: RecordStore> Store for RecordLeases<R> {
 
     fn list<'a>(&'a self, query: &'a Query, after: Option<&'a Name>) -> Answer<'a, Page> {
         Box::pin(async move {
+            let mine = self.records.read(&[store_key()]).await?.pop().flatten();
+            let store = self.state().store;
+            if let Err(error) = same_store(store, mine) {
+                self.settle(&error).await;
+                return Err(error.during(Operation::List));
+            }
             // Reserved records are tenure's own; a page of nothing but them still goes on.
             let listed = self.records.list(&query.prefix, after, query.limit).await?;
             let next = (listed.len() == query.limit)

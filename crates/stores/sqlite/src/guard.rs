@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use rusqlite::{OptionalExtension, Transaction, params};
 use tenure_core::clock::Instant;
+use tenure_core::decide;
 use tenure_core::identity::{FencingToken, Name};
-use tenure_core::record::{Record, State};
+use tenure_core::record::Record;
 use tenure_core::{Error, ErrorKind, Operation};
 
 use crate::errors::{Fault, Phase, from_sqlite, is_missing_table};
@@ -107,23 +108,7 @@ impl Guard {
         let written = Instant::from_nanos(written.cast_unsigned());
         let age = (clock == self.shared.clock_identity)
             .then(|| self.shared.clock.now().elapsed.since(written));
-        Ok(in_force(&record, token, age))
-    }
-}
-
-/// Whether a grant is in force, or why not.
-fn in_force(record: &Record, token: FencingToken, age: Option<Duration>) -> Result<(), String> {
-    if record.token != token {
-        return Err(format!("the grant in force has token {}", record.token));
-    }
-    match (&record.state, age) {
-        (State::Held, Some(age)) if age < record.ttl => Ok(()),
-        (State::Held, Some(age)) => {
-            Err(format!("the grant expired {:?} ago", age.saturating_sub(record.ttl)))
-        }
-        (State::Held, None) => Err("the grant was written by another clock than this".to_owned()),
-        (State::Revoked, _) => Err("an operator has revoked the grant".to_owned()),
-        (_, _) => Err("the grant was given back".to_owned()),
+        Ok(decide::in_force(&record, token, age))
     }
 }
 
