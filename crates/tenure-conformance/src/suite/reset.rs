@@ -1,7 +1,7 @@
 //! 41: a store that forgot what it had acknowledged is noticed, and life goes on.
 
 use tenure_core::error::ErrorKind;
-use tenure_core::store::{Acquired, Renewed};
+use tenure_core::store::{Acquired, Prefix, Query, Renewed};
 
 use crate::harness::Harness;
 use crate::player::{Held, Player, name};
@@ -25,6 +25,7 @@ fn after_reset(mut ask: impl FnMut() -> Option<ErrorKind>) -> bool {
 /// has a larger token than any that its claimant has seen.
 pub fn store_that_forgot_is_noticed(harness: &dyn Harness) {
     let (a, b) = Player::two(harness);
+    let watcher = Player::new(harness, "watcher");
     let held = a.acquire(&name("forgotten"));
     let also = a.acquire(&name("also forgotten"));
     assert_eq!(b.sees(&held.name).record.token, held.token);
@@ -39,6 +40,10 @@ pub fn store_that_forgot_is_noticed(harness: &dyn Harness) {
         b.run(b.store.read(std::slice::from_ref(&held.name))).err().map(|error| error.kind())
     });
     assert!(noticed, "an observer wasn't told of the reset");
+    let all = Query::new(Prefix::all());
+    let noticed =
+        after_reset(|| watcher.run(watcher.store.list(&all, None)).err().map(|error| error.kind()));
+    assert!(noticed, "whoever lists wasn't told of the reset");
     a.has_lost(&also);
     a.releases_in_vain(&held);
     goes_on(&b, &held);
