@@ -126,6 +126,11 @@ fn an_interactive_shell_works_under_it() {
     assert_eq!(seated.end(), 5);
 }
 
+fn is_stopped(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+}
+
 #[test]
 fn ctrl_z_stops_the_child_only() {
     let scene = Scene::new("ctrl-z");
@@ -139,8 +144,11 @@ fn ctrl_z_stops_the_child_only() {
     seated.shows("still holds `x`");
     // The name is still held: only the child has stopped.
     assert_eq!(scene.run("run x --no-wait", &["true"]).code, 75);
+    let supervisor = common::children(seated.child.id() as i32)[0];
+    let cat = common::children(common::children(supervisor)[0])[0];
+    assert!(is_stopped(cat));
     seated.types("\x1a");
-    sleep(Duration::from_millis(300));
+    wait("the child goes on", || !is_stopped(cat));
     seated.types("def\n");
     seated.shows("def\r\ndef\r\n");
     seated.types("\x1a");
