@@ -97,12 +97,6 @@ impl Candidate {
         }
     }
 
-    /// The same, but not fit to lead until it is said to be.
-    #[must_use]
-    pub fn unhealthy_at_first(self) -> Self {
-        Self { healthy: false, ..self }
-    }
-
     /// When it wants to be told the time at the latest.
     #[must_use]
     pub fn wake_at(&self) -> Option<Instant> {
