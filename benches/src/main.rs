@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use measure::{Samples, row};
-use raw::Raw;
+use raw::{Raw, Threaded};
 use tenure::core::identity::{ClaimId, Nonce};
 use tenure::core::store::{Acquired, Claim, Grant, Hold, Release, Released, Renewed};
 use tenure::{Attempt, Metadata, Name, Session, Store};
@@ -133,38 +133,72 @@ impl Caller {
     }
 }
 
-/// A write of ours, and the raw statement on the same file, turn by turn.
+/// Writes of ours, and the raw statement on the same file, turn by turn.
+///
+/// Ours are asynchronous: the statement runs on another thread. So the raw one is measured
+/// twice, by the caller itself and behind a thread.
 async fn beside_the_raw_statement(session: &Session, file: &Path, turns: usize) -> Result<()> {
     let mut caller = Caller::new(session);
-    let raw = Raw::open(file)?;
-    let (mut ours, mut theirs) = (Samples::default(), Samples::default());
-    let (mut renewals, mut updates) = (Samples::default(), Samples::default());
-    for turn in 0..turns {
-        let claim = caller.claim("one")?;
-        let claims = [claim];
-        theirs.time(async { raw.take_and_give_back(turn) }).await?;
-        let grant = ours
-            .time(async {
-                let grant = caller.acquire(&claims).await?.remove(0);
-                caller.release(&claims[0], &grant).await?;
-                Ok::<_, anyhow::Error>(grant)
-            })
-            .await?;
-        drop(grant);
+    let mut raw = Both::open(file)?;
+
+    let mut acquisitions = Samples::default();
+    for _ in 0..turns {
+        let claims = [caller.claim("one")?];
+        raw.update().await?;
+        let grant = acquisitions.time(caller.acquire(&claims)).await?.remove(0);
+        caller.release(&claims[0], &grant).await?;
     }
+    raw.rows("sqlite: acquire", &acquisitions);
+
+    let mut releases = Samples::default();
+    for _ in 0..turns {
+        let claims = [caller.claim("one")?];
+        let grant = caller.acquire(&claims).await?.remove(0);
+        raw.update().await?;
+        releases.time(caller.release(&claims[0], &grant)).await?;
+    }
+    raw.rows("sqlite: release", &releases);
+
     let claim = caller.claim("one")?;
     let grant = caller.acquire(std::slice::from_ref(&claim)).await?.remove(0);
-    for turn in 0..turns {
-        updates.time(async { raw.update(turn) }).await?;
+    let mut renewals = Samples::default();
+    for _ in 0..turns {
         let hold = [caller.hold(&claim, &grant)];
+        raw.update().await?;
         renewals.time(caller.renew(&hold)).await?;
     }
-    caller.release(&claim, &grant).await?;
-    row("sqlite: two raw updates, committed each", &theirs, None);
-    row("sqlite: acquire + release", &ours, Some(&theirs));
-    row("sqlite: one raw update, committed", &updates, None);
-    row("sqlite: renewal of one", &renewals, Some(&updates));
-    Ok(())
+    raw.rows("sqlite: renewal of one", &renewals);
+    caller.release(&claim, &grant).await
+}
+
+/// The raw statement by the caller itself, and behind a thread.
+struct Both {
+    at_once: Raw,
+    threaded: Threaded,
+    updates: Samples,
+    behind: Samples,
+}
+
+impl Both {
+    fn open(file: &Path) -> Result<Self> {
+        let (at_once, threaded) = (Raw::open(file)?, Raw::open(file)?.on_a_thread());
+        Ok(Self { at_once, threaded, updates: Samples::default(), behind: Samples::default() })
+    }
+
+    async fn update(&mut self) -> Result<()> {
+        self.updates.time(async { self.at_once.update() }).await?;
+        self.behind.time(self.threaded.update()).await
+    }
+
+    /// Reports both, and `ours` beside each; then begins anew.
+    fn rows(&mut self, what: &str, ours: &Samples) {
+        let (updates, behind) =
+            (std::mem::take(&mut self.updates), std::mem::take(&mut self.behind));
+        row("sqlite: one raw update, committed", &updates, None);
+        row(what, ours, Some(&updates));
+        row("sqlite: that raw update behind a thread", &behind, None);
+        row(what, ours, Some(&behind));
+    }
 }
 
 async fn alone(kind: &str, session: &Session, turns: usize) -> Result<()> {
@@ -199,9 +233,9 @@ async fn many(kind: &str, session: &Session, file: Option<&Path>) -> Result<()> 
     let grants = caller.acquire(&claims).await?;
     let raw = file.map(Raw::open).transpose()?;
     let (mut beats, mut raws) = (Samples::default(), Samples::default());
-    for turn in 0..10 {
+    for _ in 0..10 {
         if let Some(raw) = &raw {
-            raws.time(async { raw.update_many(turn, MANY) }).await?;
+            raws.time(async { raw.update_many(MANY) }).await?;
         }
         let holds: Vec<Hold> =
             claims.iter().zip(&grants).map(|(claim, grant)| caller.hold(claim, grant)).collect();

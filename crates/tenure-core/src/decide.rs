@@ -122,13 +122,13 @@ pub fn granted(current: Option<&Record>, claim: &Claim, token: FencingToken) -> 
     record
 }
 
-/// Decides a renewal: the record to write, and the order that stands on it.
+/// Decides a renewal: the record to write.
 ///
-/// None: what is lost stays lost. The grant has expired (even if nobody took the name), was
-/// revoked or released, or is another's.
-#[must_use]
-pub fn renewed(current: Option<&Snapshot>, hold: &Hold) -> Option<Record> {
-    let snapshot = current?;
+/// # Errors
+/// What is there instead of this grant in force. What is lost stays lost: the grant has expired
+/// (even if nobody took the name), was revoked or released, or is another's.
+pub fn renewed(current: Option<Snapshot>, hold: &Hold) -> Result<Record, Option<Box<Snapshot>>> {
+    let Some(snapshot) = current else { return Err(None) };
     let record = &snapshot.record;
     let ours = record.holder == hold.instance
         && record.claim == hold.claim
@@ -138,15 +138,13 @@ pub fn renewed(current: Option<&Snapshot>, hold: &Hold) -> Option<Record> {
     let expired =
         snapshot.age.is_some_and(|age| age >= record.ttl) || hold.unconfirmed_for >= record.ttl;
     if !ours || expired {
-        return None;
+        return Err(Some(Box::new(snapshot)));
     }
-    Some(prolonged(record, hold))
-}
-
-/// The record that prolongs a hold which is known to be in force.
-#[must_use]
-pub fn prolonged(record: &Record, hold: &Hold) -> Record {
-    Record { nonce: hold.nonce, ttl: hold.ttl, not_before: hold.not_before, ..record.clone() }
+    let mut record = snapshot.record;
+    record.nonce = hold.nonce;
+    record.ttl = hold.ttl;
+    record.not_before = hold.not_before;
+    Ok(record)
 }
 
 /// The order that a renewal's answer must pass on: only a request to resign leaves the grant

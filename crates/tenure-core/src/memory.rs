@@ -116,8 +116,9 @@ impl Table {
     /// Carries out a renewal.
     pub fn renew(&mut self, namespace: &Namespace, hold: &Hold, now: Instant) -> Renewed {
         let current = self.read(namespace, &hold.name, now);
-        let Some(record) = decide::renewed(current.as_ref(), hold) else {
-            return Renewed::NotHeld(current.map(Box::new));
+        let record = match decide::renewed(current, hold) {
+            Ok(record) => record,
+            Err(instead) => return Renewed::NotHeld(instead),
         };
         let asked = decide::asked(&record).cloned();
         let version = self.write(namespace, record, now);

@@ -191,30 +191,10 @@ impl Record {
     /// - [`Corrupt`](ErrorKind::Corrupt): it isn't one.
     /// - [`Misconfigured`](ErrorKind::Misconfigured): its format is newer than [`FORMAT`].
     pub fn from_json(bytes: &[u8]) -> Result<Self, Error> {
-        #[derive(Deserialize)]
-        struct Format {
-            format: u16,
+        match serde_json::from_slice::<Self>(bytes) {
+            Ok(record) if record.format <= FORMAT => Ok(record),
+            parsed => Err(unreadable(bytes, parsed.err())),
         }
-        let corrupt = |source: serde_json::Error| {
-            Error::new(
-                ErrorKind::Corrupt,
-                Operation::Read,
-                "the stored record can't be read; look at it before anything overwrites it",
-            )
-            .with_source(source)
-        };
-        let Format { format } = serde_json::from_slice(bytes).map_err(corrupt)?;
-        if format > FORMAT {
-            return Err(Error::new(
-                ErrorKind::Misconfigured,
-                Operation::Read,
-                format!(
-                    "the record is in format {format}, and this release reads up to {FORMAT}; \
-                     upgrade tenure here"
-                ),
-            ));
-        }
-        serde_json::from_slice(bytes).map_err(corrupt)
     }
 
     /// The record as a store keeps it.
@@ -230,6 +210,35 @@ impl Record {
             self.transitions.drain(..surplus);
         }
         self.transitions.push(transition);
+    }
+}
+
+/// Why a stored record isn't read: a newer format may have any shape, so that is looked at first.
+fn unreadable(bytes: &[u8], source: Option<serde_json::Error>) -> Error {
+    #[derive(Deserialize)]
+    struct Format {
+        format: u16,
+    }
+    match serde_json::from_slice(bytes) {
+        Ok(Format { format }) if format > FORMAT => Error::new(
+            ErrorKind::Misconfigured,
+            Operation::Read,
+            format!(
+                "the record is in format {format}, and this release reads up to {FORMAT}; \
+                 upgrade tenure here"
+            ),
+        ),
+        other => {
+            let error = Error::new(
+                ErrorKind::Corrupt,
+                Operation::Read,
+                "the stored record can't be read; look at it before anything overwrites it",
+            );
+            match source.or(other.err()) {
+                Some(source) => error.with_source(source),
+                None => error,
+            }
+        }
     }
 }
 

@@ -61,12 +61,17 @@ impl Gate {
         Ok(Self { tried, path, usher: None, inside: None })
     }
 
-    /// Enters the gate, or gives up after `patience`; whether it is in.
-    pub(crate) fn enter(&mut self, patience: Duration) -> bool {
+    /// Enters the gate, if nobody is in it; whether it is in.
+    pub(crate) fn enter_at_once(&mut self) -> bool {
         if self.inside.is_none() && self.tried.try_lock().is_ok() {
             self.inside = Some(By::Trying);
         }
-        if self.inside.is_none() {
+        self.inside.is_some()
+    }
+
+    /// Enters the gate, or gives up after `patience`; whether it is in.
+    pub(crate) fn enter(&mut self, patience: Duration) -> bool {
+        if !self.enter_at_once() {
             if self.usher.is_none() {
                 self.usher = Usher::start(&self.path).ok();
             }

@@ -10,11 +10,10 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use tenure_core::clock::Instant;
 use tenure_core::decide;
 use tenure_core::identity::{FencingToken, Name};
-use tenure_core::record::Record;
 use tenure_core::{Error, ErrorKind, Operation};
 
 use crate::errors::{Fault, Phase, from_sqlite, is_missing_table};
-use crate::rows::StoreRow;
+use crate::rows::{Beat, StoreRow, Stored};
 use crate::shared::Shared;
 
 /// How long a guarded transaction should last at most.
@@ -24,7 +23,7 @@ use crate::shared::Shared;
 /// after ttl/6; this leaves it time for another try.
 pub const GUARDED_TRANSACTION_MAX: Duration = Duration::from_millis(100);
 
-const READ: &str = "SELECT clock, written, record FROM tenure_leases \
+const READ: &str = "SELECT clock, written, record, nonce, ttl, not_before FROM tenure_leases \
                     WHERE namespace = ?1 AND name = ?2";
 /// Changes nothing, but takes the file's write lock, or fails if the transaction has read an
 /// older state than the newest.
@@ -97,14 +96,17 @@ impl Guard {
             .query_row(
                 params![self.shared.namespace.as_str().as_bytes(), name.as_str().as_bytes()],
                 |row| {
-                    Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get::<_, Vec<u8>>(2)?))
+                    let stored = Stored::parse(row.get_ref(2)?.as_blob()?);
+                    let beat = Beat::read(row, 3)?;
+                    let stored = stored.map(|stored| beat.complete(stored));
+                    Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, stored))
                 },
             )
             .optional()?;
-        let Some((clock, written, record)) = row else {
+        let Some((clock, written, stored)) = row else {
             return Ok(Err(format!("`{name}` was never granted")));
         };
-        let record = Record::from_json(&record)?;
+        let Stored { record, .. } = stored?;
         let written = Instant::from_nanos(written.cast_unsigned());
         let age = (clock == self.shared.clock_identity)
             .then(|| self.shared.clock.now().elapsed.since(written));

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{OptionalExtension, Row as SqlRow, Transaction, named_params, params};
+use rusqlite::{OptionalExtension, Row as SqlRow, Transaction, params};
 use tenure_core::clock::Instant;
 use tenure_core::decide::{self, Claimed, token_above};
-use tenure_core::identity::{FencingToken, Name};
+use tenure_core::identity::{FencingToken, Name, Nonce};
 use tenure_core::record::{Record, State};
 use tenure_core::store::{
     Acquired, Claim, Grant, Hold, OrderRequest, Ordered, Page, Prefix, Query, Release, Released,
@@ -15,19 +15,22 @@ use tenure_core::{Error, ErrorKind, Operation};
 
 use crate::errors::Fault;
 use crate::presence::is_gone;
-use crate::rows::{Remembered, StoreRow};
+use crate::rows::{Beat, Remembered, StoreRow, Stored};
 use crate::shared::Shared;
 
 const STORE_WRITE: &str =
     "UPDATE tenure_store SET last_token = ?1, transitions = ?2 WHERE only = 1";
-const READ: &str = "SELECT rowid, writes, clock, written, mark, record FROM tenure_leases \
-                    WHERE namespace = ?1 AND name = ?2";
-const INSERT: &str = "INSERT INTO tenure_leases \
-                      (namespace, name, writes, clock, written, mark, record) \
-                      VALUES (:namespace, :name, :writes, :clock, :written, :mark, :record)";
+const READ: &str = "SELECT rowid, writes, clock, written, mark, record, nonce, ttl, not_before \
+                    FROM tenure_leases WHERE namespace = ?1 AND name = ?2";
+const INSERT: &str = "INSERT INTO tenure_leases (namespace, name, writes, clock, written, mark, \
+                      record, nonce, ttl, not_before) \
+                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
 const UPDATE: &str = "UPDATE tenure_leases SET writes = ?2, clock = ?3, written = ?4, mark = ?5, \
-                      record = ?6 WHERE rowid = ?1";
-const LIST: &str = "SELECT rowid, writes, clock, written, mark, record, name FROM tenure_leases \
+                      record = ?6, nonce = ?7, ttl = ?8, not_before = ?9 WHERE rowid = ?1";
+const RENEW: &str = "UPDATE tenure_leases SET writes = ?2, clock = ?3, written = ?4, mark = ?5, \
+                     nonce = ?6, ttl = ?7, not_before = ?8 WHERE rowid = ?1";
+const LIST: &str = "SELECT rowid, writes, clock, written, mark, record, nonce, ttl, not_before, \
+                    name FROM tenure_leases \
                     WHERE namespace = ?1 AND name >= ?2 AND name < ?3 ORDER BY name LIMIT ?4";
 
 /// What a transaction works with.
@@ -62,6 +65,7 @@ struct Row {
     clock: Option<String>,
     written: i64,
     mark: Option<String>,
+    json: Vec<u8>,
     snapshot: Snapshot,
 }
 
@@ -72,24 +76,26 @@ struct RawRow {
     clock: Option<String>,
     written: i64,
     mark: Option<String>,
-    record: Result<Record, Error>,
+    stored: Result<Stored, Error>,
 }
 
 impl RawRow {
     fn read(
         row: &SqlRow<'_>,
         own_clock: &str,
-        known: impl FnOnce(&[u8]) -> Option<Record>,
+        known: impl FnOnce(&[u8]) -> Option<Stored>,
     ) -> Result<Self, rusqlite::Error> {
         let clock = row.get_ref(2)?.as_str()?;
-        let bytes = row.get_ref(5)?.as_blob()?;
+        let json = row.get_ref(5)?.as_blob()?;
+        let beat = Beat::read(row, 6)?;
+        let stored = known(json).map_or_else(|| Stored::parse(json), Ok);
         Ok(Self {
             rowid: row.get(0)?,
             writes: row.get(1)?,
             clock: (clock != own_clock).then(|| clock.to_owned()),
             written: row.get(3)?,
             mark: row.get(4)?,
-            record: known(bytes).map_or_else(|| Record::from_json(bytes), Ok),
+            stored: stored.map(|stored| beat.complete(stored)),
         })
     }
 }
@@ -142,7 +148,7 @@ impl<'a> Ledger<'a> {
 
     fn row(&mut self, name: &Name) -> PerItem<Option<Row>> {
         let (key, own_clock) = (self.key(), &self.shared.clock_identity);
-        let known = |bytes: &[u8]| self.remembered.take(name, bytes);
+        let known = |json: &[u8]| self.remembered.take(name, json);
         let raw = self
             .transaction
             .prepare_cached(READ)?
@@ -154,8 +160,8 @@ impl<'a> Ledger<'a> {
     }
 
     fn understood(&mut self, name: &Name, raw: RawRow) -> Result<Row, Error> {
-        let RawRow { rowid, writes, clock, written, mark, record } = raw;
-        let record = record.map_err(|error| error.with_name(name))?;
+        let RawRow { rowid, writes, clock, written, mark, stored } = raw;
+        let Stored { json, record } = stored.map_err(|error| error.with_name(name))?;
         if record.name != *name {
             return Err(Error::new(
                 ErrorKind::Corrupt,
@@ -169,10 +175,10 @@ impl<'a> Ledger<'a> {
         let holder_gone = same_clock
             && matches!(record.state, State::Held | State::Revoked)
             && mark.as_deref().is_some_and(|mark| self.is_gone(mark));
-        let version = Version::new(format!("{writes}-{}", record.nonce));
+        let version = version(writes, record.nonce);
         let store = self.about.store;
         let snapshot = Snapshot { record, version, store, age, holder_gone };
-        Ok(Row { rowid, writes, clock, written, mark, snapshot })
+        Ok(Row { rowid, writes, clock, written, mark, json, snapshot })
     }
 
     fn is_gone(&mut self, mark: &str) -> bool {
@@ -194,15 +200,18 @@ impl<'a> Ledger<'a> {
 
     /// What a claim comes to, if nothing needs to be written for it.
     pub(crate) fn look(&mut self, claim: &Claim) -> Result<Option<Acquired>, Fault> {
-        Ok(match self.row(&claim.name)? {
-            Err(error) => Some(Acquired::Failed(error.during(Operation::Acquire))),
-            Ok(row) => {
-                let snapshot = row.map(|row| row.snapshot);
-                match decide::claim(snapshot.as_ref(), claim) {
-                    Claimed::Free { .. } => None,
-                    Claimed::Found(token) => Some(found(token, snapshot)),
-                    Claimed::Refused => Some(refused(snapshot)),
-                }
+        let row = match self.row(&claim.name)? {
+            Ok(row) => row,
+            Err(error) => return Ok(Some(Acquired::Failed(error.during(Operation::Acquire)))),
+        };
+        Ok(match (decide::claim(row.as_ref().map(|row| &row.snapshot), claim), row) {
+            (Claimed::Found(token), row) => Some(found(token, row.map(|row| row.snapshot))),
+            (Claimed::Refused, row) => Some(refused(row.map(|row| row.snapshot))),
+            (Claimed::Free { .. }, None) => None,
+            // It is about to be read once more, to be written.
+            (Claimed::Free { .. }, Some(Row { json, snapshot, .. })) => {
+                self.remembered.remember(Stored { json, record: snapshot.record });
+                None
             }
         })
     }
@@ -235,18 +244,20 @@ impl<'a> Ledger<'a> {
     /// Carries out a renewal.
     pub(crate) fn renew(&mut self, hold: &Hold) -> Result<Renewed, Fault> {
         let row = match self.row(&hold.name)? {
-            Ok(row) => row,
+            Ok(Some(row)) => row,
+            Ok(None) => return Ok(Renewed::NotHeld(None)),
             Err(error) => return Ok(Renewed::Failed(error.during(Operation::Renew))),
         };
-        let current = row.as_ref().map(|row| &row.snapshot);
-        let Some(record) = decide::renewed(current, hold) else {
-            return Ok(Renewed::NotHeld(row.map(|row| Box::new(row.snapshot))));
+        let Row { rowid, writes, mark, json, snapshot, .. } = row;
+        let record = match decide::renewed(Some(snapshot), hold) {
+            Ok(record) => record,
+            Err(instead) => return Ok(Renewed::NotHeld(instead)),
         };
         let asked = decide::asked(&record).cloned();
         // Whoever renews is who lives: a mark that it can't vouch for any more goes.
-        let marked = row.as_ref().is_some_and(|row| row.mark.is_some());
-        let mark = if marked { self.mark.clone() } else { None };
-        let version = self.write(row.as_ref(), record, Stamp::now(self, mark))?;
+        let mark = if mark.is_some() { self.mark.clone() } else { None };
+        let stored = Stored { json, record };
+        let version = self.prolong(rowid, writes.wrapping_add(1), mark, stored)?;
         Ok(match asked {
             Some(order) => Renewed::Asked(version, Box::new(order)),
             None => Renewed::Renewed(version),
@@ -296,7 +307,7 @@ impl<'a> Ledger<'a> {
             params![self.key(), first, end_of(&query.prefix), limit],
             |row| {
                 let raw = RawRow::read(row, &shared.clock_identity, |_| None)?;
-                Ok((raw, row.get::<_, Vec<u8>>(6)?))
+                Ok((raw, row.get::<_, Vec<u8>>(9)?))
             },
         )?;
         let mut page = Page::default();
@@ -311,34 +322,63 @@ impl<'a> Ledger<'a> {
         Ok(page)
     }
 
+    /// Writes a record that was renewed: its JSON stays as it is.
+    fn prolong(
+        &mut self,
+        rowid: i64,
+        writes: i64,
+        mark: Option<String>,
+        stored: Stored,
+    ) -> Result<Version, Fault> {
+        let clock = &self.shared.clock_identity;
+        let written = self.now.as_nanos().cast_signed();
+        let (nonce, ttl, not_before) = Beat::of(&stored.record).values();
+        self.transaction
+            .prepare_cached(RENEW)?
+            .execute(params![rowid, writes, clock, written, mark, nonce, ttl, not_before])?;
+        Ok(self.has_written(writes, stored))
+    }
+
     fn write(&mut self, row: Option<&Row>, record: Record, stamp: Stamp) -> Result<Version, Fault> {
-        let bytes = record.to_json();
+        let stored = Stored { json: record.to_json(), record };
+        let json = &stored.json;
         let writes = row.map_or(1, |row| row.writes.wrapping_add(1));
         let Stamp { clock, written, mark } = stamp;
         let clock = clock.as_ref().unwrap_or(&self.shared.clock_identity);
+        let (nonce, ttl, not_before) = Beat::of(&stored.record).values();
         match row {
-            Some(row) => self
-                .transaction
-                .prepare_cached(UPDATE)?
-                .execute(params![row.rowid, writes, clock, written, mark, bytes])?,
-            None => self.transaction.prepare_cached(INSERT)?.execute(named_params! {
-                ":namespace": self.key(),
-                ":name": record.name.as_str().as_bytes(),
-                ":writes": writes,
-                ":clock": clock,
-                ":written": written,
-                ":mark": mark,
-                ":record": bytes,
-            })?,
+            Some(row) => self.transaction.prepare_cached(UPDATE)?.execute(params![
+                row.rowid, writes, clock, written, mark, json, nonce, ttl, not_before
+            ])?,
+            None => self.transaction.prepare_cached(INSERT)?.execute(params![
+                self.key(),
+                stored.record.name.as_str().as_bytes(),
+                writes,
+                clock,
+                written,
+                mark,
+                json,
+                nonce,
+                ttl,
+                not_before,
+            ])?,
         };
-        self.written.anything = true;
-        let version = Version::new(format!("{writes}-{}", record.nonce));
-        // Only what is held will be renewed.
-        if record.state == State::Held {
-            self.remembered.remember(record.name.clone(), bytes, record);
-        }
-        Ok(version)
+        Ok(self.has_written(writes, stored))
     }
+
+    fn has_written(&mut self, writes: i64, stored: Stored) -> Version {
+        self.written.anything = true;
+        let version = version(writes, stored.record.nonce);
+        // Only what is held will be renewed.
+        if stored.record.state == State::Held {
+            self.remembered.remember(stored);
+        }
+        version
+    }
+}
+
+fn version(writes: i64, nonce: Nonce) -> Version {
+    Version::new(format!("{writes}-{nonce}"))
 }
 
 /// When a row was written by its holder, on which clock, and what proves the holder dead.

@@ -12,7 +12,7 @@ use tenure_core::identity::StoreId;
 use tenure_core::{Error, ErrorKind, Operation};
 
 use crate::answer::Asked;
-use crate::errors::{Fault, Phase, closed, from_io, from_sqlite};
+use crate::errors::{Fault, Phase, closed, from_io, from_sqlite, is_busy};
 use crate::gate::Gate;
 use crate::ledger::{Ledger, Written};
 use crate::place::{FileId, Place};
@@ -194,13 +194,19 @@ impl Link {
 
     /// What grants of this session say of its process: a side file that is locked and in place.
     fn mark(&mut self) -> Option<String> {
-        if self.presences.last()?.mark().is_none() {
-            self.begin_presence();
+        if let Some(mark) = self.presences.last()?.mark() {
+            return Some(mark.to_string());
         }
+        self.begin_presence();
         self.presences.last()?.mark().map(ToString::to_string)
     }
 
-    /// Has the grants of this session say, from now on, what proves its process dead.
+    /// Whether the grants of this session say what proves its process dead.
+    pub(crate) fn is_present(&self) -> bool {
+        !self.presences.is_empty()
+    }
+
+    /// Has the grants of this session say so from now on.
     pub(crate) fn be_present(&mut self) {
         if self.presences.is_empty() && self.open.is_some() {
             self.begin_presence();
@@ -266,15 +272,58 @@ impl Link {
     ) -> Result<T, Fault> {
         let Self { shared, chance, open, remembered, presences, .. } = self;
         let open = open.as_ref().ok_or_else(|| closed(operation))?;
-        let (transaction, about) = patiently_told(shared.busy, chance, || {
-            let transaction =
-                Transaction::new_unchecked(&open.connection, TransactionBehavior::Deferred)?;
-            let about = StoreRow::read(&transaction)?;
-            Ok((transaction, about))
-        })?;
-        let about = expected(shared, about)?;
+        let (transaction, about) = snapshot(shared, chance, &open.connection)?;
         let mark = presences.last().and_then(Presence::mark).map(ToString::to_string);
         act(&mut Ledger::new(&transaction, shared, remembered, about, mark))
+    }
+
+    /// Reads without the write lock, and tells what `look` finds if that is an answer already.
+    ///
+    /// If it isn't, `act` goes on in the same transaction, provided that nobody else is writing
+    /// or waits for a turn. None: somebody is, and nothing is done.
+    pub(crate) fn read_then_write<T, A>(
+        &mut self,
+        operation: Operation,
+        asked: &Asked<A>,
+        look: impl FnOnce(&mut Ledger<'_>) -> Result<Option<T>, Fault>,
+        act: impl FnOnce(&mut Ledger<'_>) -> Result<T, Fault>,
+    ) -> Result<Option<T>, Error> {
+        self.connect(operation)?;
+        let mark = self.mark();
+        let mut phase = Phase::BeforeCommit;
+        let outcome = self.at_once(asked, operation, mark, &mut phase, look, act);
+        match outcome {
+            Err(Fault::Sqlite(error)) if phase == Phase::BeforeCommit && is_busy(&error) => {
+                Ok(None)
+            }
+            outcome => self.settled(operation, phase, outcome),
+        }
+    }
+
+    fn at_once<T, A>(
+        &mut self,
+        asked: &Asked<A>,
+        operation: Operation,
+        mark: Option<String>,
+        phase: &mut Phase,
+        look: impl FnOnce(&mut Ledger<'_>) -> Result<Option<T>, Fault>,
+        act: impl FnOnce(&mut Ledger<'_>) -> Result<T, Fault>,
+    ) -> Result<Option<T>, Fault> {
+        let Self { shared, chance, open, remembered, .. } = self;
+        let Open { connection, turn, .. } = open.as_mut().ok_or_else(|| closed(operation))?;
+        let (transaction, about) = snapshot(shared, chance, connection)?;
+        let mut ledger = Ledger::new(&transaction, shared, remembered, about, mark);
+        if let Some(found) = look(&mut ledger)? {
+            return Ok(Some(found));
+        }
+        if !asked.is_wanted() {
+            return Err(closed(operation).into());
+        }
+        let Some(acted) = turn.if_nobody_waits(|| act(&mut ledger)) else { return Ok(None) };
+        let outcome = acted?;
+        let written = ledger.finish()?;
+        commit(transaction, shared, written, phase)?;
+        Ok(Some(outcome))
     }
 
     /// Reads and writes in one transaction: all of it is done, or nothing.
@@ -302,23 +351,16 @@ impl Link {
         act: impl FnOnce(&mut Ledger<'_>) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
         let Self { shared, chance, open, remembered, .. } = self;
-        let open = open.as_mut().ok_or_else(|| closed(operation))?;
-        let transaction = open.turn.begin(&open.connection, operation, chance)?;
+        let Open { connection, turn, .. } = open.as_mut().ok_or_else(|| closed(operation))?;
+        let transaction = turn.begin(connection, operation, chance)?;
         if !asked.is_wanted() {
             return Err(closed(operation).into());
         }
         let about = expected(shared, StoreRow::read(&transaction)?)?;
         let mut ledger = Ledger::new(&transaction, shared, remembered, about, mark);
         let outcome = act(&mut ledger)?;
-        let (Written { anything, transition }, about) = ledger.finish()?;
-        if !anything {
-            return Ok(outcome);
-        }
-        *phase = Phase::Commit;
-        transaction.commit()?;
-        if transition {
-            shared.transitions_are(about.transitions);
-        }
+        let written = ledger.finish()?;
+        commit(transaction, shared, written, phase)?;
         Ok(outcome)
     }
 
@@ -360,6 +402,37 @@ impl Link {
         let message = format!("the file `{path}` was replaced during the request; {why}");
         Error::new(kind, operation, message)
     }
+}
+
+/// Begins to read, within one snapshot of the file.
+fn snapshot<'c>(
+    shared: &Shared,
+    chance: &mut Chance,
+    connection: &'c Connection,
+) -> Result<(Transaction<'c>, StoreRow), Fault> {
+    let (transaction, about) = patiently_told(shared.busy, chance, || {
+        let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Deferred)?;
+        let about = StoreRow::read(&transaction)?;
+        Ok((transaction, about))
+    })?;
+    Ok((transaction, expected(shared, about)?))
+}
+
+/// Commits, if there is anything to commit.
+fn commit(
+    transaction: Transaction<'_>,
+    shared: &Shared,
+    (Written { anything, transition }, about): (Written, StoreRow),
+    phase: &mut Phase,
+) -> Result<(), Fault> {
+    if anything {
+        *phase = Phase::Commit;
+        transaction.commit()?;
+    }
+    if transition {
+        shared.transitions_are(about.transitions);
+    }
+    Ok(())
 }
 
 /// The store's row, if it is that of the store which this session believes in.

@@ -2,9 +2,10 @@
 //! remembers so that it needn't read it anew.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow};
-use tenure_core::identity::{FencingToken, Name, StoreId};
+use tenure_core::identity::{FencingToken, Name, Nonce, StoreId};
 use tenure_core::record::Record;
 use tenure_core::{Error, ErrorKind, Operation};
 
@@ -84,24 +85,82 @@ pub(crate) fn marks(connection: &Connection) -> rusqlite::Result<HashSet<String>
     marks.collect()
 }
 
-/// What a session remembers of the records that it wrote last: their bytes and their meaning.
+/// What every renewal writes anew of a record, in columns of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Beat {
+    pub(crate) nonce: Nonce,
+    ttl_ms: i64,
+    not_before_ms: i64,
+}
+
+impl Beat {
+    /// What `record` says.
+    pub(crate) fn of(record: &Record) -> Self {
+        Self {
+            nonce: record.nonce,
+            ttl_ms: whole_millis(record.ttl),
+            not_before_ms: whole_millis(record.not_before),
+        }
+    }
+
+    /// Reads its three columns, `nonce, ttl, not_before`, from `first` on.
+    pub(crate) fn read(row: &SqlRow<'_>, first: usize) -> rusqlite::Result<Self> {
+        let nonce = Nonce::from_u128(u128::from_be_bytes(row.get(first)?));
+        Ok(Self { nonce, ttl_ms: row.get(first + 1)?, not_before_ms: row.get(first + 2)? })
+    }
+
+    /// Their values.
+    pub(crate) fn values(&self) -> ([u8; 16], i64, i64) {
+        (self.nonce.as_u128().to_be_bytes(), self.ttl_ms, self.not_before_ms)
+    }
+
+    /// The record that they stand beside, with them.
+    pub(crate) fn complete(&self, mut stored: Stored) -> Stored {
+        let millis = |ms: i64| Duration::from_millis(ms.cast_unsigned());
+        stored.record.nonce = self.nonce;
+        stored.record.ttl = millis(self.ttl_ms);
+        stored.record.not_before = millis(self.not_before_ms);
+        stored
+    }
+}
+
+/// Rounded up: a grant must not look shorter than it is.
+fn whole_millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)
+}
+
+/// A record's JSON, and the record.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    pub(crate) json: Vec<u8>,
+    pub(crate) record: Record,
+}
+
+impl Stored {
+    /// Reads the JSON.
+    pub(crate) fn parse(json: &[u8]) -> Result<Self, Error> {
+        Ok(Self { json: json.to_vec(), record: Record::from_json(json)? })
+    }
+}
+
+/// What a session remembers of the records that it wrote last.
 ///
 /// A row whose bytes are the remembered ones needs no parsing, which is most of a renewal's cost.
 #[derive(Default)]
-pub(crate) struct Remembered(HashMap<Name, (Vec<u8>, Record)>);
+pub(crate) struct Remembered(HashMap<Name, Stored>);
 
 impl Remembered {
     /// Takes out what a row means, if its bytes are those that were written last.
-    pub(crate) fn take(&mut self, name: &Name, bytes: &[u8]) -> Option<Record> {
-        let (known, record) = self.0.remove(name)?;
-        (known == bytes).then_some(record)
+    pub(crate) fn take(&mut self, name: &Name, json: &[u8]) -> Option<Stored> {
+        self.0.remove(name).filter(|stored| stored.json == json)
     }
 
     /// Remembers what was written. Should that be rolled back, the bytes will tell.
-    pub(crate) fn remember(&mut self, name: Name, bytes: Vec<u8>, record: Record) {
-        if self.0.len() >= REMEMBERED_MAX && !self.0.contains_key(&name) {
+    pub(crate) fn remember(&mut self, stored: Stored) {
+        let name = &stored.record.name;
+        if self.0.len() >= REMEMBERED_MAX && !self.0.contains_key(name) {
             self.0.clear();
         }
-        self.0.insert(name, (bytes, record));
+        self.0.insert(name.clone(), stored);
     }
 }

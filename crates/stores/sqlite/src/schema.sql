@@ -16,10 +16,14 @@ CREATE TABLE IF NOT EXISTS tenure_store (
 CREATE TABLE IF NOT EXISTS tenure_leases (
     namespace BLOB    NOT NULL,
     name      BLOB    NOT NULL,
-    writes    INTEGER NOT NULL,     -- with the record's nonce: its version
+    writes    INTEGER NOT NULL,     -- with the nonce: the record's version
     clock     TEXT    NOT NULL,     -- boot id and time namespace that `written` belongs to
     written   INTEGER NOT NULL,     -- when the holder last wrote it, in ns of that clock
     mark      TEXT,                 -- side file whose free lock proves the holder's process dead
+    -- What every renewal writes anew; it stands for the record's own fields of these names.
+    nonce      BLOB    NOT NULL,    -- 16 bytes
+    ttl        INTEGER NOT NULL,    -- ms
+    not_before INTEGER NOT NULL,    -- ms
     record    BLOB    NOT NULL,     -- JSON
     PRIMARY KEY (namespace, name)
 ) STRICT;

@@ -260,17 +260,24 @@ impl Writer {
         asked: &Asked<Result<Vec<Acquired>, Error>>,
     ) -> Result<Vec<Acquired>, Error> {
         // Most claims of contenders are refused: that takes no lock and writes nothing.
-        let looked = self.link.read(Operation::Acquire, |ledger| {
+        let look = |ledger: &mut Ledger<'_>| {
             claims.iter().map(|claim| ledger.look(claim)).collect::<Result<Option<Vec<_>>, _>>()
-        })?;
-        if let Some(answers) = looked {
+        };
+        let act = |ledger: &mut Ledger<'_>| {
+            claims.iter().map(|claim| ledger.acquire(claim)).collect::<Result<Vec<_>, _>>()
+        };
+        let unsaid = !self.link.is_present() && claims.iter().any(|claim| claim.ends_with_process);
+        let outcome = if unsaid {
+            self.link.read(Operation::Acquire, look)?
+        } else {
+            self.link.read_then_write(Operation::Acquire, asked, look, act)?
+        };
+        if let Some(answers) = outcome {
             return Ok(answers);
         }
-        if claims.iter().any(|claim| claim.ends_with_process) {
+        if unsaid {
             self.link.be_present();
         }
-        self.link.write(Operation::Acquire, asked, |ledger| {
-            claims.iter().map(|claim| ledger.acquire(claim)).collect()
-        })
+        self.link.write(Operation::Acquire, asked, act)
     }
 }

@@ -43,6 +43,14 @@ impl Turn {
         Self { gate, busy }
     }
 
+    /// Acts in the gate, if nobody is in it just now.
+    pub(crate) fn if_nobody_waits<T>(&mut self, act: impl FnOnce() -> T) -> Option<T> {
+        let entered = self.gate.enter_at_once();
+        let acted = entered.then(act);
+        self.gate.leave();
+        acted
+    }
+
     /// Begins a transaction that may write, when its turn has come.
     ///
     /// # Errors
@@ -54,20 +62,27 @@ impl Turn {
         chance: &mut Chance,
     ) -> Result<Transaction<'c>, Fault> {
         let came = Instant::now();
-        let waited_for_gate = GATE_MOST.min(self.busy / 2);
-        let mut seen = data_version(connection);
-        while !self.gate.enter(GATE_STALL.min(waited_for_gate)) {
-            let now = data_version(connection);
-            if now == seen || came.elapsed() >= waited_for_gate {
-                break;
-            }
-            seen = now;
+        if !self.gate.enter_at_once() {
+            self.wait_for_gate(connection, came);
         }
         let begun = patiently_since(came, self.busy, operation, chance, || {
             Transaction::new_unchecked(connection, TransactionBehavior::Immediate)
         });
         self.gate.leave();
         begun
+    }
+
+    /// Waits for the gate, for as long as others commit.
+    fn wait_for_gate(&mut self, connection: &Connection, came: Instant) {
+        let most = GATE_MOST.min(self.busy / 2);
+        let mut seen = data_version(connection);
+        while !self.gate.enter(GATE_STALL.min(most)) {
+            let now = data_version(connection);
+            if now == seen || came.elapsed() >= most {
+                break;
+            }
+            seen = now;
+        }
     }
 }
 

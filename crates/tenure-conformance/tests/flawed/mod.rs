@@ -284,11 +284,13 @@ impl Session {
                 _ => {}
             }
         }
-        let Some(record) = decide::renewed(current.as_ref(), &hold) else {
-            return Renewed::NotHeld(current.map(Box::new));
+        let version = current.as_ref().map(|seen| seen.version.clone());
+        let record = match decide::renewed(current, &hold) {
+            Ok(record) => record,
+            Err(instead) => return Renewed::NotHeld(instead),
         };
         if self.is(Flaw::ForgetsRenewals) {
-            return Renewed::Renewed(current.expect("a record was renewed").version);
+            return Renewed::Renewed(version.expect("a record was renewed"));
         }
         let asked = decide::asked(&record).cloned();
         let version = self.write(&mut table, record, None);

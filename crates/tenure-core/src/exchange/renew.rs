@@ -83,12 +83,13 @@ impl Exchange {
     }
 
     fn decide(&mut self, current: Option<Snapshot>) -> Step<Renewed> {
-        let Some(record) = decide::renewed(current.as_ref(), &self.hold) else {
-            return Step::Done(Renewed::NotHeld(current.map(Box::new)));
+        let expected = current.as_ref().map(|snapshot| snapshot.version.clone());
+        let record = match decide::renewed(current, &self.hold) {
+            Ok(record) => record,
+            Err(instead) => return Step::Done(Renewed::NotHeld(instead)),
         };
         let bytes = record.to_json();
         self.stage = Stage::Writing(Box::new(record));
-        let expected = current.map(|snapshot| snapshot.version);
         Step::Ask(Ask::Write { key: self.hold.name.clone(), bytes, expected })
     }
 
