@@ -12,7 +12,7 @@ use tenure_core::protocol::elect::{self, Candidate};
 use tenure_core::protocol::hold::{self, Ending, Holding};
 use tenure_core::record::Metadata;
 use tenure_core::store::{Claim, Grant, Wake};
-use tenure_core::timing::{Timing, observed};
+use tenure_core::timing::Timing;
 
 use crate::held::Held;
 use crate::operation::{Outcome, Want};
@@ -204,11 +204,9 @@ impl Lane {
             wake: self.wake,
             patience,
         };
-        let mut contender = Contender::new(terms).with_above(self.above);
-        if let (Some(noticed), true) = (self.reset_noticed, desk.rules.waits_after_reset())
-            && desk.elapsed() < noticed + observed(self.timing.ttl())
-        {
-            contender = contender.after_reset(noticed);
+        let mut contender = Contender::new(terms);
+        if let (Some(noticed), true) = (self.reset_noticed, desk.rules.waits_after_reset()) {
+            contender = contender.after_reset(noticed, self.above);
         }
         self.contender = Some(contender);
         self.tell_contender(contend::Event::Tick, desk.now, desk);
@@ -294,7 +292,6 @@ impl Lane {
         let token = grant.token;
         desk.note(|| format!("is granted token {token}"));
         self.above = self.above.max(Some(token));
-        self.reset_noticed = None;
         let acts_for = desk.chance.between(self.timing.ttl() / 4, self.timing.ttl() * 4);
         let ends_at = (!desk.calm).then(|| desk.elapsed() + acts_for);
         let mut held = Held {

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use tenure_core::clock::Instant;
 use tenure_core::error::{Error, ErrorKind, Operation};
-use tenure_core::identity::{FencingToken, Name, Nonce};
+use tenure_core::identity::{Name, Nonce};
 use tenure_core::protocol::contend::{Action, Contender, Event, GaveUp, Patience, Terms, Ticket};
 use tenure_core::record::Metadata;
 use tenure_core::store::{Acquired, Claim, Grant, Hints, Prefix, Release, Snapshot, Wake};
-use tenure_core::timing::{Timing, observed};
+use tenure_core::timing::Timing;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::cell::Cell;
-use crate::shared::{Shared, no_answer};
+use crate::shared::{Reset, Shared, no_answer};
 
 /// What is contended for.
 #[derive(Clone, Debug)]
@@ -52,20 +52,14 @@ impl Contention {
             wake: shared.store.profile().wake,
             patience: wanted.patience,
         };
-        let above = shared.forgotten(&wanted.name);
         let mut contender = Contender::new(terms);
-        if let Some(noticed) = shared.reset_within(observed(wanted.timing.ttl())) {
-            if wanted.patience == Patience::Try {
-                let _ = done.send(Ended::GaveUp(GaveUp::Failed(waits_out_reset())));
-                return Self { ended, _alive: alive };
-            }
-            contender = contender.after_reset(noticed);
+        if let Some(Reset { noticed, above }) = shared.reset_of(&wanted.name) {
+            contender = contender.after_reset(noticed, above);
         }
         let runner = Runner {
             shared: Arc::clone(shared),
             contender,
             wanted,
-            above,
             done: Some(done),
             requests: JoinSet::new(),
             hints: None,
@@ -94,7 +88,6 @@ struct Runner {
     shared: Arc<Shared>,
     contender: Contender,
     wanted: Wanted,
-    above: Option<FencingToken>,
     done: Option<oneshot::Sender<Ended>>,
     requests: JoinSet<Event>,
     hints: Option<Hints>,
@@ -190,7 +183,7 @@ impl Runner {
             at: ticket.sent.wall,
             unanswered_for: sent.elapsed.since(ticket.sent.elapsed),
             watched: ticket.watched,
-            above: ticket.above.max(self.above),
+            above: ticket.above,
             ends_with_process: shared.ends_with_process,
         };
         let until = sent.elapsed + self.wanted.timing.timeout();
@@ -271,13 +264,4 @@ async fn hint(hints: &mut Option<Hints>) {
         }
         None => std::future::pending().await,
     }
-}
-
-fn waits_out_reset() -> Error {
-    Error::new(
-        ErrorKind::StoreReset,
-        Operation::Acquire,
-        "the store was reset a short while ago, and whoever held the name before may still act; \
-         try again after a ttl",
-    )
 }

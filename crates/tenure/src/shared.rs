@@ -71,7 +71,7 @@ pub(crate) struct Shared {
     #[cfg(feature = "sqlite")]
     pub(crate) guard: Option<crate::connect::SqliteGuard>,
     /// Tokens of names whose store was reset under us: the next grant must be above them.
-    forgotten: Mutex<HashMap<Name, FencingToken>>,
+    forgotten: Mutex<HashMap<Name, (Instant, FencingToken)>>,
 }
 
 impl Shared {
@@ -198,9 +198,12 @@ impl Shared {
         std::mem::take(&mut *lock(&self.outbox))
     }
 
-    /// The token that a reset store has given for `name`, as far as this session knows.
-    pub(crate) fn forgotten(&self, name: &Name) -> Option<FencingToken> {
-        lock(&self.forgotten).get(name).copied()
+    /// The last reset that a contender for `name` has to reckon with.
+    pub(crate) fn reset_of(&self, name: &Name) -> Option<Reset> {
+        let of_store = *self.reset.borrow();
+        let of_name = lock(&self.forgotten).get(name).copied();
+        let noticed = of_store.max(of_name.map(|(noticed, _)| noticed))?;
+        Some(Reset { noticed, above: of_name.map(|(_, token)| token) })
     }
 
     /// Takes a grant into keeping.
@@ -276,7 +279,7 @@ impl Shared {
                     self.meter.record(Measured::Lost(cause));
                     tracing::error!(%name, %token, %instance, cause = cause.as_str(), "lease lost");
                     if cause == Cause::StoreReset {
-                        lock(&self.forgotten).insert(cell.name.clone(), cell.token);
+                        lock(&self.forgotten).insert(cell.name.clone(), (now.elapsed, cell.token));
                     }
                 }
                 cell.tell(|seen| seen.stop = Some(cause));
@@ -346,16 +349,18 @@ impl Shared {
         self.reset.send_replace(Some(self.time.now().elapsed));
     }
 
-    /// When a reset was noticed that isn't `window` old yet.
-    pub(crate) fn reset_within(&self, window: Duration) -> Option<Instant> {
-        let noticed = (*self.reset.borrow())?;
-        (self.time.now().elapsed < noticed + window).then_some(noticed)
-    }
-
     /// When a reset of the store was noticed, if one was.
     pub(crate) fn reset(&self) -> watch::Receiver<Option<Instant>> {
         self.reset.subscribe()
     }
+}
+
+/// A reset of the store, as a contender for one name has to reckon with it.
+pub(crate) struct Reset {
+    /// When it was noticed.
+    pub(crate) noticed: Instant,
+    /// The token that the name had before, if this session held it.
+    pub(crate) above: Option<FencingToken>,
 }
 
 /// A contention under way.

@@ -36,8 +36,8 @@ pub struct Contender {
 
 #[derive(Debug)]
 enum Stage {
-    /// Nothing was asked yet.
-    Fresh,
+    /// Nothing was asked yet, nor shall be before then.
+    Fresh { not_before: Instant },
     /// Until then there is nothing to do; a hint ends it.
     Waiting { until: Instant, then: Then },
     /// A failed request is repeated then; hints don't hurry it.
@@ -74,7 +74,7 @@ impl Contender {
         let longest_ttl = terms.timing.ttl();
         Self {
             terms,
-            stage: Stage::Fresh,
+            stage: Stage::Fresh { not_before: Instant::default() },
             observation: Observation::default(),
             last_seen: None,
             above: None,
@@ -87,19 +87,15 @@ impl Contender {
         }
     }
 
-    /// The same, knowing that a token this high was seen for the name.
+    /// The same for whoever was told at `noticed` that the store was reset, by whatever operation.
+    ///
+    /// It waits from then for as long as one that was told so itself, and one that doesn't wait
+    /// gives up until then: others may act under grants that the store has forgotten. `above` is
+    /// the highest token that is known of from before.
     #[must_use]
-    pub fn with_above(self, above: Option<FencingToken>) -> Self {
-        Self { above, ..self }
-    }
-
-    /// The same for whoever was told at `noticed` that the store was reset, by whatever operation:
-    /// it waits from then for as long as one that was told so itself. Others may act under grants
-    /// that the store has forgotten.
-    #[must_use]
-    pub fn after_reset(self, noticed: Instant) -> Self {
-        let stage = Stage::Backing(noticed + observed(self.longest_ttl));
-        Self { stage, reset: true, ..self }
+    pub fn after_reset(self, noticed: Instant, above: Option<FencingToken>) -> Self {
+        let not_before = noticed + observed(self.longest_ttl);
+        Self { stage: Stage::Fresh { not_before }, reset: true, above, ..self }
     }
 
     /// Whether nothing remains to be done. After a wait has ended, an unknown claim may still
@@ -120,7 +116,7 @@ impl Contender {
     pub fn wake_at(&self) -> Option<Instant> {
         let stage = match &self.stage {
             Stage::Over => return None,
-            Stage::Fresh => Some(Instant::default()),
+            Stage::Fresh { .. } => Some(Instant::default()),
             Stage::Waiting { until: at, .. }
             | Stage::Backing(at)
             | Stage::Unknown { retry_at: at, .. } => Some(*at),
@@ -171,7 +167,14 @@ impl Contender {
             self.cancel();
         }
         match &self.stage {
-            Stage::Fresh => self.claim(None, now, chance, actions),
+            Stage::Fresh { not_before } if now.elapsed >= *not_before => {
+                self.claim(None, now, chance, actions);
+            }
+            Stage::Fresh { .. } if self.terms.patience == Patience::Try => {
+                self.stage = Stage::Over;
+                actions.push(Action::GaveUp(GaveUp::Failed(waits_out_reset())));
+            }
+            Stage::Fresh { not_before } => self.stage = Stage::Backing(*not_before),
             Stage::Waiting { until, then } if now.elapsed >= *until => match then.clone() {
                 Then::Look => self.look(actions),
                 Then::Claim(watched) => self.claim(watched, now, chance, actions),
@@ -495,6 +498,12 @@ impl Contender {
 fn forgot() -> Error {
     let message = "the record's token went back: the store forgot what it had acknowledged";
     Error::new(ErrorKind::StoreReset, Operation::Read, message)
+}
+
+fn waits_out_reset() -> Error {
+    let message = "the store was reset a short while ago, and whoever held the name before may \
+                   still act; try again after a ttl";
+    Error::new(ErrorKind::StoreReset, Operation::Acquire, message)
 }
 
 #[cfg(test)]
@@ -946,12 +955,32 @@ mod tests {
     fn a_contender_made_after_a_reset_waits_for_the_rest_of_it() {
         let mut bench = Bench::patient();
         let noticed = bench.clock.now().elapsed;
-        bench.contender = bench.contender.after_reset(noticed);
+        bench.contender = bench.contender.after_reset(noticed, Some(token(7)));
         bench.clock.advance(secs(10));
         assert!(bench.on(Event::Tick).is_empty());
         assert_eq!(bench.wakes_in(), observed(secs(30)) - secs(10));
         assert_looks(&bench.wake());
-        claim_in(bench.looked(None));
+        assert_eq!(claim_in(bench.looked(None)).above, Some(token(7)));
+    }
+
+    #[test]
+    fn an_impatient_contender_gives_up_until_a_reset_is_over_and_then_claims_above_what_was() {
+        let noticed = Bench::patient().clock.now().elapsed;
+        let impatient = |waited| {
+            let mut bench = Bench::of(Patience::Try, Wake::Poll(secs(10)));
+            bench.contender = bench.contender.after_reset(noticed, Some(token(7)));
+            bench.clock.advance(waited);
+            bench
+        };
+        let actions = impatient(secs(10)).on(Event::Tick);
+        let [Action::GaveUp(GaveUp::Failed(error))] = &actions[..] else { panic!("{actions:?}") };
+        assert_eq!(error.kind(), ErrorKind::StoreReset);
+
+        let mut bench = impatient(observed(secs(30)));
+        let ticket = claim_in(bench.on(Event::Tick));
+        assert_eq!(ticket.above, Some(token(7)));
+        let by = Snapshot { record: older(), ..held(Some(secs(1))) };
+        assert!(matches!(&bench.refused(&ticket, by)[..], [Action::Refused(_)]), "no second reset");
     }
 
     #[test]
