@@ -11,6 +11,7 @@ pub mod clock;
 pub mod decide;
 pub mod error;
 pub mod exchange;
+pub mod guard;
 pub mod hint;
 pub mod identity;
 pub mod memory;

@@ -21,7 +21,7 @@ pub(crate) struct Opened {
 }
 
 #[cfg(feature = "sqlite")]
-pub(crate) use tenure_sqlite::{Guard as SqliteGuard, GuardError as SqliteGuardError, SqliteStore};
+pub(crate) use tenure_sqlite::{Guard as SqliteGuard, SqliteStore};
 
 /// What a URL says, taken apart.
 struct Url<'a> {

@@ -6,12 +6,13 @@
 //! a resource in the SQLite file of the leases themselves, `Lease::guard` (feature `sqlite`)
 //! guards a whole transaction: lease and effect are then one.
 
-use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use tenure_core::error::{Error, ErrorKind, Operation};
+pub use tenure_core::guard::GuardError;
+use tenure_core::guard::admit;
 use tenure_core::identity::FencingToken;
 
 /// The longest content of a high-water file: the digits of a `u64`, and a line's end.
@@ -25,41 +26,6 @@ const CONTENT_MAX: u64 = 32;
 #[derive(Clone, Debug)]
 pub struct HighWaterFile {
     path: PathBuf,
-}
-
-/// A token that a guard didn't let through.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum GuardError {
-    /// A newer token was seen: whoever carries this one has lost its lease.
-    Stale {
-        /// The token that was refused.
-        token: FencingToken,
-        /// The newest that was seen.
-        newest: FencingToken,
-    },
-    /// The guard itself couldn't compare; nothing was let through.
-    Failed(Error),
-}
-
-impl fmt::Display for GuardError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Stale { token, newest } => {
-                write!(f, "token {token} is stale: token {newest} has been here")
-            }
-            Self::Failed(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for GuardError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Stale { .. } => None,
-            Self::Failed(error) => error.source(),
-        }
-    }
 }
 
 impl HighWaterFile {
@@ -89,9 +55,7 @@ impl HighWaterFile {
             .map_err(|error| self.failed("its lock file can't be opened", error))?;
         lock.lock().map_err(|error| self.failed("its lock can't be taken", error))?;
         let newest = self.newest()?;
-        if let Some(newest) = newest.filter(|newest| *newest > token) {
-            return Err(GuardError::Stale { token, newest });
-        }
+        admit(newest, token)?;
         if newest != Some(token) {
             self.write(token).map_err(|error| self.failed("it can't be written", error))?;
         }
@@ -150,7 +114,7 @@ mod transaction {
 
     use tenure_core::error::{Error, ErrorKind, Operation};
 
-    use crate::connect::SqliteGuardError;
+    use super::GuardError;
     use crate::lease::{Lease, Proof};
     use crate::sqlite::rusqlite::Transaction;
 
@@ -159,7 +123,7 @@ mod transaction {
         ///
         /// # Errors
         /// As [`Proof::guard`].
-        pub fn guard(&self, transaction: &Transaction<'_>) -> Result<(), SqliteGuardError> {
+        pub fn guard(&self, transaction: &Transaction<'_>) -> Result<(), GuardError> {
             self.proof().guard(transaction)
         }
     }
@@ -176,12 +140,12 @@ mod transaction {
         /// # Errors
         /// `Rejected`: roll back, another may act already. `Failed`: it couldn't be told; roll
         /// back, too.
-        pub fn guard(&self, transaction: &Transaction<'_>) -> Result<(), SqliteGuardError> {
+        pub fn guard(&self, transaction: &Transaction<'_>) -> Result<(), GuardError> {
             let Some(guard) = self.sqlite_guard() else {
                 let message = "this session's leases aren't in an SQLite file, so no transaction \
                                of one is guarded by them; use a high-water guard";
                 let error = Error::new(ErrorKind::Misconfigured, Operation::Guard, message);
-                return Err(SqliteGuardError::Failed(error.with_name(self.name())));
+                return Err(GuardError::Failed(error.with_name(self.name())));
             };
             guard.check(transaction, self.name(), self.token())
         }

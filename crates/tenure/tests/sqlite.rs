@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tenure::sqlite::GuardError;
+use tenure::guard::GuardError;
 use tenure::sqlite::rusqlite::{Connection, TransactionBehavior};
 use tenure::{Attempt, ErrorKind, Lease, Session};
 
@@ -65,7 +65,7 @@ async fn a_guarded_transaction_commits_under_the_lease_and_not_after_it() {
     write(&lease.proof()).unwrap();
     let late = lease.proof();
     lease.release().await.unwrap();
-    assert!(matches!(write(&late), Err(GuardError::Rejected { .. })));
+    assert!(matches!(write(&late), Err(GuardError::NotInForce { .. })));
     let count: i64 =
         resource.query_row("SELECT count(*) FROM entries", [], |row| row.get(0)).unwrap();
     assert_eq!(count, 1);

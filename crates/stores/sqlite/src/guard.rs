@@ -1,14 +1,13 @@
 //! The checking side of a token: inside a transaction on the lease's own file, or beside any
 //! other resource.
 
-use std::error::Error as StdError;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{OptionalExtension, Transaction, params};
 use tenure_core::clock::Instant;
 use tenure_core::decide;
+use tenure_core::guard::{GuardError, admit};
 use tenure_core::identity::{FencingToken, Name};
 use tenure_core::{Error, ErrorKind, Operation};
 
@@ -49,7 +48,7 @@ impl Guard {
     /// Fails unless `name` is granted with exactly `token`, unexpired and not revoked.
     ///
     /// # Errors
-    /// [`GuardError::Rejected`]: roll back; another may act already.
+    /// [`GuardError::NotInForce`]: roll back; another may act already.
     /// [`GuardError::Failed`]: it couldn't be told; roll back, too. `Misconfigured` if the
     /// transaction isn't on the file that this session's leases are in.
     pub fn check(
@@ -73,7 +72,7 @@ impl Guard {
                 ),
             })
         })?;
-        verdict.map_err(|why| GuardError::Rejected { token, why })
+        verdict.map_err(|why| GuardError::not_in_force(token, why))
     }
 
     fn verdict(
@@ -141,7 +140,7 @@ impl HighWater {
     /// transaction commits.
     ///
     /// # Errors
-    /// [`GuardError::Rejected`]: a newer token was here already; roll back.
+    /// [`GuardError::Stale`]: a newer token was here already; roll back.
     /// [`GuardError::Failed`]: it couldn't be told; roll back, too.
     pub fn admit(
         &self,
@@ -151,12 +150,8 @@ impl HighWater {
     ) -> Result<(), GuardError> {
         let failed =
             |error| GuardError::Failed(from_sqlite(error, Operation::Guard, Phase::BeforeCommit));
-        let highest = raise(transaction, resource.as_bytes(), token).map_err(failed)?;
-        if highest > token {
-            let why = format!("`{resource}` has seen token {highest}");
-            return Err(GuardError::Rejected { token, why });
-        }
-        Ok(())
+        let newest = raise(transaction, resource.as_bytes(), token).map_err(failed)?;
+        admit(Some(newest), token)
     }
 }
 
@@ -187,40 +182,4 @@ fn raise(
             .execute(params![resource, number])?;
     }
     Ok(token.max(seen))
-}
-
-/// Why a guard lets a transaction go no further. In each case: roll back.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum GuardError {
-    /// The token isn't the one in force, or is older than one that was seen.
-    #[non_exhaustive]
-    Rejected {
-        /// The token that was shown.
-        token: FencingToken,
-        /// What stands against it.
-        why: String,
-    },
-    /// It couldn't be told.
-    Failed(Error),
-}
-
-impl fmt::Display for GuardError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Rejected { token, why } => {
-                write!(f, "token {token} is rejected: {why}; roll the transaction back")
-            }
-            Self::Failed(error) => error.fmt(f),
-        }
-    }
-}
-
-impl StdError for GuardError {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        match self {
-            Self::Rejected { .. } => None,
-            Self::Failed(error) => Some(error),
-        }
-    }
 }

@@ -50,7 +50,7 @@ mod watch;
 mod worker;
 
 pub use config::{BUSY_DEFAULT, BUSY_MAX, SqliteConfig};
-pub use guard::{GUARDED_TRANSACTION_MAX, Guard, GuardError, HighWater};
+pub use guard::{GUARDED_TRANSACTION_MAX, Guard, HighWater};
 pub use store::SqliteStore;
 
 /// The client that [`Guard`] and [`HighWater`] take transactions of.

@@ -13,9 +13,10 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use tenure_conformance::harness::{Capability, GuardedBy, GuardedTransaction, Harness};
 use tenure_core::clock::{Clock, Instant, ManualClock};
 use tenure_core::error::{Error, ErrorKind, Operation};
+use tenure_core::guard::GuardError;
 use tenure_core::identity::{Name, Namespace};
 use tenure_core::store::{Store, StoreAdmin};
-use tenure_sqlite::{GUARDED_TRANSACTION_MAX, Guard, GuardError, SqliteConfig, SqliteStore};
+use tenure_sqlite::{GUARDED_TRANSACTION_MAX, Guard, SqliteConfig, SqliteStore};
 
 use common::{Scratch, clock, try_open};
 
