@@ -172,32 +172,36 @@ pub fn released(current: Option<&Snapshot>, release: &Release) -> Option<Record>
     let mut tombstone = record.clone();
     tombstone.nonce = release.nonce;
     tombstone.order = None;
-    let (what, why) = match &release.successor {
-        Some(reserved) => {
-            tombstone.not_before = Duration::ZERO;
-            tombstone.state = State::Released {
-                reserved_for: Some(Reservation {
-                    successor: reserved.successor.clone(),
-                    lasts: reserved.lasts,
-                }),
-            };
-            (Happened::Transferred, format!("to {}: {}", reserved.successor, release.why))
-        }
-        None => {
-            tombstone.not_before =
-                record.not_before.saturating_sub(snapshot.age.unwrap_or_default());
-            tombstone.state = State::Released { reserved_for: None };
-            (Happened::Released, release.why.clone())
-        }
+    tombstone.not_before = match &release.successor {
+        Some(_) => Duration::ZERO,
+        None => record.not_before.saturating_sub(snapshot.age.unwrap_or_default()),
     };
-    tombstone.push(Transition {
+    let (state, transition) = released_as(release);
+    tombstone.state = state;
+    tombstone.push(transition);
+    Some(tombstone)
+}
+
+/// What a release makes of a record: its state, and what happened.
+#[must_use]
+pub fn released_as(release: &Release) -> (State, Transition) {
+    let (what, why, reserved_for) = match &release.successor {
+        Some(reserved) => {
+            let successor = reserved.successor.clone();
+            let why = format!("to {successor}: {}", release.why);
+            let reservation = Reservation { successor, lasts: reserved.lasts };
+            (Happened::Transferred, why, Some(reservation))
+        }
+        None => (Happened::Released, release.why.clone(), None),
+    };
+    let transition = Transition {
         what,
         who: release.instance.to_string(),
         at: release.at,
         token: release.token,
         why: reason(&why),
-    });
-    Some(tombstone)
+    };
+    (State::Released { reserved_for }, transition)
 }
 
 /// Decides an order: the record to write. None: nobody holds the name, or not by that token.

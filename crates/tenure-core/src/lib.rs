@@ -6,8 +6,10 @@
 //! A store's author needs [`store`] (or [`record_store`], where there is only compare-and-swap),
 //! [`decide`], and the suite in `tenure-conformance`.
 
+pub mod batch;
 pub mod chance;
 pub mod clock;
+pub mod cluster;
 pub mod decide;
 pub mod error;
 pub mod exchange;

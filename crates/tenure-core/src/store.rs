@@ -86,6 +86,9 @@ pub trait StoreAdmin: Send + Sync {
 pub struct InitOptions {
     /// A mark that `?cluster=` is compared with, so that two fleets don't share a store unawares.
     pub cluster: Option<String>,
+    /// Whether contenders shall observe expiry, although the store has a clock: for one that
+    /// fails over between hosts with different clocks.
+    pub observed: bool,
 }
 
 /// One thing that `doctor` looked at.

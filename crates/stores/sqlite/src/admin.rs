@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, TransactionBehavior};
+use tenure_core::cluster;
 use tenure_core::identity::StoreId;
 use tenure_core::store::{Answer, Finding, InitOptions, StoreAdmin, Verdict};
-use tenure_core::{Error, ErrorKind, Operation};
+use tenure_core::{Error, Operation};
 
-use crate::config::check_cluster;
 use crate::errors::{Phase, from_sqlite};
 use crate::link::{Link, SCHEMA};
 use crate::store::SqliteStore;
@@ -29,7 +29,7 @@ impl StoreAdmin for SqliteStore {
         Box::pin(async move {
             let cluster = options.cluster.clone();
             if let Some(cluster) = &cluster {
-                self.located(check_cluster(cluster))?;
+                self.located(cluster::check(cluster))?;
             }
             let init = move |job: &mut crate::store::Writer, _: &crate::answer::Asked<_>| {
                 job.link.connect(Operation::Init)?;
@@ -62,11 +62,7 @@ impl Link {
             let marked = "UPDATE tenure_store SET cluster = ?1 \
                           WHERE only = 1 AND (cluster IS NULL OR cluster = ?1)";
             if transaction.execute(marked, [cluster]).map_err(failed)? == 0 {
-                return Err(Error::new(
-                    ErrorKind::Misconfigured,
-                    Operation::Init,
-                    format!("the store bears another mark than `{cluster}` already; keep that"),
-                ));
+                return Err(cluster::taken(cluster));
             }
         }
         transaction.commit().map_err(|error| from_sqlite(error, Operation::Init, Phase::Commit))?;

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tenure_core::cluster;
 use tenure_core::error::Error;
-use tenure_core::identity::{Name, Namespace};
+use tenure_core::identity::Namespace;
 
 /// How long a request waits for the file at most, unless the configuration says otherwise.
 ///
@@ -99,20 +100,13 @@ impl SqliteConfig {
             )));
         }
         if let Some(cluster) = &self.cluster {
-            check_cluster(cluster)?;
+            cluster::check(cluster)?;
         }
         if self.clock_identity.as_ref().is_some_and(String::is_empty) {
             return Err(Error::invalid("the clock identity is empty; leave it out or name one"));
         }
         Ok(())
     }
-}
-
-/// A mark is text as a name is.
-pub(crate) fn check_cluster(cluster: &str) -> Result<(), Error> {
-    Name::new(cluster)
-        .map(drop)
-        .map_err(|error| Error::invalid(format!("the cluster mark can't be used: {error}")))
 }
 
 fn path_of(text: &str) -> Result<PathBuf, Error> {

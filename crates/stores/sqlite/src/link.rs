@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tenure_core::chance::Chance;
+use tenure_core::cluster;
 use tenure_core::identity::StoreId;
 use tenure_core::{Error, ErrorKind, Operation};
 
@@ -156,7 +157,7 @@ impl Link {
             Some(about) => about,
             None => self.create(&connection).map_err(told)?,
         };
-        self.check_cluster(&about)?;
+        cluster::compare(self.shared.cluster.as_deref(), about.cluster.as_deref())?;
         Ok((connection, about))
     }
 
@@ -175,21 +176,6 @@ impl Link {
         let about = StoreRow::read(&transaction)?.ok_or(Fault::Unmarked)?;
         transaction.commit()?;
         Ok(about)
-    }
-
-    fn check_cluster(&self, about: &StoreRow) -> Result<(), Error> {
-        let Some(wanted) = &self.shared.cluster else { return Ok(()) };
-        let message = match &about.cluster {
-            Some(found) if found == wanted => return Ok(()),
-            Some(found) => format!(
-                "the store bears the mark `{found}`, not `{wanted}`; name the right file, or the \
-                 right cluster"
-            ),
-            None => format!(
-                "the store bears no mark; give it one with `tenure init --cluster {wanted}`"
-            ),
-        };
-        Err(Error::new(ErrorKind::Misconfigured, Operation::Open, message))
     }
 
     /// What grants of this session say of its process: a side file that is locked and in place.

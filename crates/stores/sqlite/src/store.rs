@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tenure_core::batch;
 use tenure_core::chance::Chance;
 use tenure_core::clock::Clock;
 use tenure_core::identity::Name;
@@ -117,15 +118,6 @@ impl SqliteStore {
     pub(crate) fn located<T>(&self, outcome: Result<T, Error>) -> Result<T, Error> {
         outcome.map_err(|error| error.with_store(Arc::clone(&self.shared.location)))
     }
-
-    fn check_batch(&self, operation: Operation, items: usize) -> Result<(), Error> {
-        let most = self.profile.batch_max;
-        if items <= most {
-            return Ok(());
-        }
-        let message = format!("{items} items are too many for one request; {most} are allowed");
-        self.located(Err(Error::new(ErrorKind::Invalid, operation, message)))
-    }
 }
 
 fn profile(location: Arc<str>) -> Profile {
@@ -136,20 +128,6 @@ fn profile(location: Arc<str>) -> Profile {
     profile
 }
 
-/// Tells an unknown outcome item by item, since `Err` means that nothing was done.
-fn each<T>(
-    outcome: Result<Vec<T>, Error>,
-    items: usize,
-    failed: impl Fn(Error) -> T,
-) -> Result<Vec<T>, Error> {
-    match outcome {
-        Err(error) if error.kind() == ErrorKind::OutcomeUnknown => {
-            Ok((0..items).map(|_| failed(error.clone())).collect())
-        }
-        other => other,
-    }
-}
-
 impl Store for SqliteStore {
     fn profile(&self) -> &Profile {
         &self.profile
@@ -157,43 +135,43 @@ impl Store for SqliteStore {
 
     fn acquire<'a>(&'a self, claims: &'a [Claim]) -> Answer<'a, Vec<Acquired>> {
         Box::pin(async move {
-            self.check_batch(Operation::Acquire, claims.len())?;
+            batch::check(&self.profile, Operation::Acquire, claims.len())?;
             let owned = claims.to_vec();
             let write = move |job: &mut Writer, asked: &Asked<_>| job.acquire(&owned, asked);
             let outcome = self.located(self.writer.ask(Operation::Acquire, write).await);
-            each(outcome, claims.len(), Acquired::Failed)
+            batch::each(outcome, claims.len(), Acquired::Failed)
         })
     }
 
     fn renew<'a>(&'a self, holds: &'a [Hold]) -> Answer<'a, Vec<Renewed>> {
         Box::pin(async move {
-            self.check_batch(Operation::Renew, holds.len())?;
+            batch::check(&self.profile, Operation::Renew, holds.len())?;
             let owned = holds.to_vec();
             let outcome = self
                 .write(Operation::Renew, move |ledger| {
                     owned.iter().map(|hold| ledger.renew(hold)).collect()
                 })
                 .await;
-            each(outcome, holds.len(), Renewed::Failed)
+            batch::each(outcome, holds.len(), Renewed::Failed)
         })
     }
 
     fn release<'a>(&'a self, releases: &'a [Release]) -> Answer<'a, Vec<Released>> {
         Box::pin(async move {
-            self.check_batch(Operation::Release, releases.len())?;
+            batch::check(&self.profile, Operation::Release, releases.len())?;
             let owned = releases.to_vec();
             let outcome = self
                 .write(Operation::Release, move |ledger| {
                     owned.iter().map(|release| ledger.release(release)).collect()
                 })
                 .await;
-            each(outcome, releases.len(), Released::Failed)
+            batch::each(outcome, releases.len(), Released::Failed)
         })
     }
 
     fn read<'a>(&'a self, names: &'a [Name]) -> Answer<'a, Vec<Option<Snapshot>>> {
         Box::pin(async move {
-            self.check_batch(Operation::Read, names.len())?;
+            batch::check(&self.profile, Operation::Read, names.len())?;
             let names = names.to_vec();
             self.look(Operation::Read, move |ledger| {
                 names.iter().map(|name| Ok(ledger.read(name)??)).collect()

@@ -1,0 +1,175 @@
+//! What PostgreSQL says, as the kinds of error that tenure knows.
+
+use std::error::Error as StdError;
+use std::io;
+
+use tenure_core::{Error, ErrorKind, Operation};
+use tokio_postgres::error::{DbError, SqlState};
+
+/// What our own functions raise.
+pub(crate) mod raised {
+    /// The store isn't the one that was expected; the message is the id that is there.
+    pub(crate) const STORE: &str = "TN001";
+    /// A guard's refusal; the message is the reason.
+    pub(crate) const NOT_IN_FORCE: &str = "TN002";
+    /// A high-water mark's refusal; the message is the newest token.
+    pub(crate) const STALE: &str = "TN003";
+    /// No token is left.
+    pub(crate) const NO_TOKENS: &str = "TN004";
+}
+
+/// What became of a statement that failed.
+pub(crate) enum Failure {
+    /// Another store answers: its id, or none.
+    OtherStore(String),
+    /// Anything else.
+    Told(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Told(error)
+    }
+}
+
+/// A statement that failed, in the words of the contract.
+///
+/// `writes`: without the server's word, nobody knows whether it was carried out.
+pub(crate) fn from_statement(
+    error: tokio_postgres::Error,
+    operation: Operation,
+    writes: bool,
+    schema: &str,
+) -> Failure {
+    let Some(db) = error.as_db_error() else {
+        let kind = if writes { ErrorKind::OutcomeUnknown } else { ErrorKind::Unavailable };
+        let message = format!("the connection was lost before the server answered{}", tail(&error));
+        return Error::new(kind, operation, message).into();
+    };
+    if db.code().code() == raised::STORE {
+        return Failure::OtherStore(db.message().to_owned());
+    }
+    let (kind, message) = meaning(db, schema);
+    // The backend was told to end: just before the commit, or just after.
+    let ended = matches!(db.code().code(), "57P01" | "57P02" | "57P05");
+    let kind = if ended && writes { ErrorKind::OutcomeUnknown } else { kind };
+    Error::new(kind, operation, message).with_source(error).into()
+}
+
+/// A connection that could not be made.
+pub(crate) fn from_connecting(error: tokio_postgres::Error, operation: Operation) -> Error {
+    if let Some(db) = error.as_db_error() {
+        let (kind, message) = meaning(db, "");
+        return Error::new(kind, operation, message).with_source(error);
+    }
+    let (kind, message) = match source_of::<rustls::Error>(&error) {
+        Some(tls) => (
+            ErrorKind::Misconfigured,
+            format!(
+                "the server's certificate is refused ({tls}); name its authority with \
+                 sslrootcert=FILE, or a host that the certificate is for"
+            ),
+        ),
+        None if error.to_string().contains("TLS") => (
+            ErrorKind::Misconfigured,
+            "the server doesn't offer TLS; set `ssl = on` there, or say sslmode=disable".to_owned(),
+        ),
+        None if error.to_string().contains("invalid configuration")
+            || error.to_string().contains("password missing") =>
+        {
+            (
+                ErrorKind::Denied,
+                "the server asks for a password, and the URL has none; add it".to_owned(),
+            )
+        }
+        None => (
+            ErrorKind::Unavailable,
+            format!(
+                "no connection to the server{}; is it up, and is the address right?",
+                tail(&error)
+            ),
+        ),
+    };
+    Error::new(kind, operation, message).with_source(error)
+}
+
+/// The innermost reason, if there is one that says more.
+fn tail(error: &tokio_postgres::Error) -> String {
+    source_of::<io::Error>(error).map_or_else(String::new, |io| format!(" ({io})"))
+}
+
+fn source_of<T: StdError + 'static>(error: &tokio_postgres::Error) -> Option<&T> {
+    let mut source = error.source();
+    while let Some(error) = source {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        // An I/O error hides what it was made of from `source`.
+        if let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref)
+            && let Some(found) = inner.downcast_ref()
+        {
+            return Some(found);
+        }
+        source = error.source();
+    }
+    None
+}
+
+fn meaning(db: &DbError, schema: &str) -> (ErrorKind, String) {
+    let said = db.message();
+    let code = db.code();
+    match code.code() {
+        raised::NO_TOKENS => (
+            ErrorKind::Corrupt,
+            format!("`{said}` has the largest token there is; no later one can be granted"),
+        ),
+        _ if *code == SqlState::UNDEFINED_TABLE
+            || *code == SqlState::UNDEFINED_FUNCTION
+            || *code == SqlState::INVALID_SCHEMA_NAME =>
+        {
+            (ErrorKind::Misconfigured, missing(schema, said))
+        }
+        _ if *code == SqlState::INSUFFICIENT_PRIVILEGE => (
+            ErrorKind::Denied,
+            format!(
+                "{said}; grant this role USAGE on the schema `{schema}` and SELECT, INSERT and \
+                 UPDATE on its tables"
+            ),
+        ),
+        _ if *code == SqlState::INVALID_PASSWORD
+            || *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION =>
+        {
+            (ErrorKind::Denied, format!("the server refused the credentials: {said}"))
+        }
+        _ if *code == SqlState::INVALID_CATALOG_NAME => {
+            (ErrorKind::Misconfigured, format!("{said}; create it, or name another in the URL"))
+        }
+        _ if *code == SqlState::READ_ONLY_SQL_TRANSACTION => (
+            ErrorKind::Unavailable,
+            "the server is a standby, or read-only just now; name the primary, or all hosts and \
+             target_session_attrs=read-write"
+                .to_owned(),
+        ),
+        _ if *code == SqlState::DATA_CORRUPTED || *code == SqlState::INDEX_CORRUPTED => {
+            (ErrorKind::Corrupt, format!("the database is damaged: {said}; restore it"))
+        }
+        _ if *code == SqlState::DISK_FULL => (
+            ErrorKind::Unavailable,
+            "the server's disk is full, and nothing was written; free some space".to_owned(),
+        ),
+        _ if *code == SqlState::TOO_MANY_CONNECTIONS => (
+            ErrorKind::Unavailable,
+            format!("{said}; raise max_connections, or lower connections= in the URL"),
+        ),
+        // An error ends its transaction: nothing of it was done.
+        _ => (ErrorKind::Unavailable, format!("the server says: {said} ({})", code.code())),
+    }
+}
+
+/// What to say where tenure's tables or functions aren't there.
+pub(crate) fn missing(schema: &str, said: &str) -> String {
+    format!(
+        "`{schema}.leases` and its functions are not all there ({said}); create them with `tenure \
+         init`, or name their schema with ?schema="
+    )
+}

@@ -1,0 +1,128 @@
+//! The checking side of a token: inside a transaction on the leases' own database, or beside
+//! any other resource.
+
+use std::sync::Arc;
+
+use tenure_core::guard::{GuardError, admit};
+use tenure_core::identity::{FencingToken, Name};
+use tenure_core::{Error, ErrorKind, Operation};
+use tokio_postgres::Transaction;
+use tokio_postgres::types::Type;
+
+use crate::config::Schema;
+use crate::errors::{Failure, from_statement, raised};
+use crate::link::{Link, Params};
+use crate::schema::Statements;
+
+/// Lets a transaction on the leases' own database go on only while a grant is in force.
+///
+/// The check locks the lease's row FOR KEY SHARE: the next grant of the name waits until the
+/// transaction has ended, however long that takes, so what it commits it commits under the
+/// lease. Renewals go on meanwhile, of this name and of all others.
+///
+/// Where the transaction's isolation is REPEATABLE READ or more, check first: a renewal since
+/// its first statement would fail it as a conflict.
+#[derive(Clone)]
+pub struct Guard {
+    link: Arc<Link>,
+}
+
+impl Guard {
+    pub(crate) fn new(link: Arc<Link>) -> Self {
+        Self { link }
+    }
+
+    /// Fails unless `name` is granted with exactly `token`, unexpired and not revoked.
+    ///
+    /// PostgreSQL lets a transaction go no further after a failure, so it can't be overlooked.
+    ///
+    /// # Errors
+    /// [`GuardError::NotInForce`]: roll back; another may act already.
+    /// [`GuardError::Failed`]: it couldn't be told; roll back, too. `Misconfigured` if the
+    /// transaction isn't on the database that this session's leases are in.
+    ///
+    /// # Cancel safety
+    /// A check that was dropped has let nothing through: roll back.
+    pub async fn check(
+        &self,
+        transaction: &Transaction<'_>,
+        name: &Name,
+        token: FencingToken,
+    ) -> Result<(), GuardError> {
+        let link = &self.link;
+        let (store, namespace) = (link.store().to_string(), link.namespace.as_str());
+        let (key, number) = (name.as_str(), token.get().cast_signed());
+        let params: Params<'_> = &[
+            (&store, Type::TEXT),
+            (&namespace, Type::TEXT),
+            (&key, Type::TEXT),
+            (&number, Type::INT8),
+        ];
+        match transaction.query_typed(&link.statements.guard, params).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(match refusal(&error, raised::NOT_IN_FORCE) {
+                Some(why) => GuardError::not_in_force(token, why.to_owned()),
+                None => {
+                    let error = failed(error, &link.schema);
+                    GuardError::Failed(error.with_name(name).with_store(Arc::clone(&link.location)))
+                }
+            }),
+        }
+    }
+}
+
+/// The highest token that each resource has seen, in the schema's table `high_water`.
+///
+/// For a resource whose changes aren't in one transaction with the lease: it lets nobody through
+/// whose token is older than one that it has let through before. Other languages have the same:
+/// `SELECT tenure.admit('resource', token)` in the transaction that makes the change.
+#[derive(Clone, Debug)]
+pub struct HighWater {
+    schema: Schema,
+    admit: String,
+}
+
+impl HighWater {
+    /// The marks in a schema that `tenure init` has created.
+    #[must_use]
+    pub fn new(schema: Schema) -> Self {
+        let admit = Statements::new(&schema).admit;
+        Self { schema, admit }
+    }
+
+    /// Lets a token through that is at least as new as all before it, and remembers it when the
+    /// transaction commits. Until then the next token for the resource waits.
+    ///
+    /// # Errors
+    /// [`GuardError::Stale`]: a newer token was here already; roll back.
+    /// [`GuardError::Failed`]: it couldn't be told; roll back, too.
+    pub async fn admit(
+        &self,
+        transaction: &Transaction<'_>,
+        resource: &str,
+        token: FencingToken,
+    ) -> Result<(), GuardError> {
+        let number = token.get().cast_signed();
+        let params: Params<'_> = &[(&resource, Type::TEXT), (&number, Type::INT8)];
+        let Err(error) = transaction.query_typed(&self.admit, params).await else { return Ok(()) };
+        let newest = refusal(&error, raised::STALE).and_then(|newest| newest.parse().ok());
+        let newest = newest.and_then(FencingToken::new);
+        admit(newest, token)?;
+        Err(GuardError::Failed(failed(error, &self.schema)))
+    }
+}
+
+fn refusal<'e>(error: &'e tokio_postgres::Error, code: &str) -> Option<&'e str> {
+    error.as_db_error().filter(|db| db.code().code() == code).map(|db| db.message())
+}
+
+fn failed(error: tokio_postgres::Error, schema: &Schema) -> Error {
+    match from_statement(error, Operation::Guard, false, schema.as_str()) {
+        Failure::Told(error) => error,
+        Failure::OtherStore(_) => Error::new(
+            ErrorKind::Misconfigured,
+            Operation::Guard,
+            "the transaction is on another database than the leases; begin it on this one",
+        ),
+    }
+}

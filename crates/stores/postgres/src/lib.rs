@@ -1,0 +1,41 @@
+//! Leases of tenure in PostgreSQL: one statement a request, decided by the server's own clock.
+//!
+//! ```no_run
+//! use tenure_core::chance::Chance;
+//! use tenure_core::store::{Level, Store};
+//! use tenure_postgres::{PostgresConfig, PostgresStore};
+//!
+//! # async fn shown() -> Result<(), tenure_core::Error> {
+//! let config = PostgresConfig::from_url("postgres://app@db.internal/app?namespace=shop")?;
+//! let store = PostgresStore::open(config, Chance::seeded(7)).await?;
+//! assert_eq!(store.profile().level, Level::FencedTx);
+//! store.close().await
+//! # }
+//! ```
+//!
+//! The rules of the protocol stand in `sql/functions.sql`, as functions that `tenure init`
+//! creates: they are atomic there, a pooler can't mix them up, and a program in any language can
+//! call them. The conformance suite holds them to what `tenure_core::decide` says.
+
+mod admin;
+mod config;
+mod errors;
+mod guard;
+mod link;
+mod rows;
+mod schema;
+mod store;
+mod tls;
+mod watch;
+
+pub use admin::PostgresAdmin;
+pub use config::{
+    CONNECT_DEFAULT, CONNECTIONS_DEFAULT, PostgresConfig, SCHEMA_DEFAULT, Schema, Tls,
+};
+pub use guard::{Guard, HighWater};
+pub use store::PostgresStore;
+
+/// The pool that [`PostgresStore::open_on`] takes.
+pub use deadpool_postgres;
+/// The client that [`Guard`] and [`HighWater`] take transactions of.
+pub use tokio_postgres;

@@ -1,0 +1,215 @@
+//! The way to the server: connections from a pool, and which store the session believes in.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use deadpool_postgres::{
+    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Timeouts,
+};
+use tenure_core::chance::Chance;
+use tenure_core::identity::{Namespace, StoreId};
+use tenure_core::store::Expiry;
+use tenure_core::{Error, ErrorKind, Operation};
+use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
+
+use crate::config::{CONNECT_DEFAULT, PostgresConfig, Schema};
+use crate::errors::{Failure, from_connecting, from_statement};
+use crate::schema::Statements;
+use crate::tls;
+
+/// A statement's parameters with their types, so that it needs no preparing.
+pub(crate) type Params<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
+
+/// Whether a statement that nobody answered may have changed anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    Reads,
+    Writes,
+}
+
+/// The way to one store.
+pub(crate) struct Link {
+    pool: Pool,
+    pub(crate) schema: Schema,
+    pub(crate) statements: Statements,
+    pub(crate) namespace: Namespace,
+    pub(crate) location: Arc<str>,
+    /// Whose clock decides: written by `init`, and constant.
+    pub(crate) expiry: Expiry,
+    believed: Mutex<StoreId>,
+    chance: Mutex<Chance>,
+}
+
+/// A connection that goes back to the pool only if its statement was answered: behind one that
+/// wasn't, the next would wait in vain.
+struct Lent(Option<Object>);
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(object) = self.0.take() {
+            drop(Object::take(object));
+        }
+    }
+}
+
+/// The pool of a configuration.
+pub(crate) fn pool(config: &PostgresConfig) -> Result<Pool, Error> {
+    let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = Manager::from_config(config.server.clone(), tls::connector(config)?, recycling);
+    let connecting = config.server.get_connect_timeout().copied().unwrap_or(CONNECT_DEFAULT);
+    Pool::builder(manager)
+        .max_size(config.connections)
+        .runtime(deadpool_postgres::Runtime::Tokio1)
+        .timeouts(Timeouts {
+            wait: Some(connecting),
+            create: Some(connecting),
+            recycle: Some(connecting),
+        })
+        .build()
+        .map_err(|error| Error::invalid(format!("the pool can't be built: {error}")))
+}
+
+/// Sends one statement, with which the connection does nothing else.
+pub(crate) async fn query(
+    pool: &Pool,
+    operation: Operation,
+    effect: Effect,
+    schema: &Schema,
+    statement: &str,
+    params: Params<'_>,
+) -> Result<Vec<Row>, Failure> {
+    let object = pool.get().await.map_err(|error| no_connection(error, operation))?;
+    let mut lent = Lent(Some(object));
+    let Some(client) = &lent.0 else { return Ok(Vec::new()) };
+    let answered = client.query_typed(statement, params).await;
+    let broken = answered.as_ref().is_err_and(|error| error.as_db_error().is_none());
+    if !broken {
+        // Answered, if only by an error: the connection is as good as new.
+        drop(lent.0.take());
+    }
+    let writes = effect == Effect::Writes;
+    answered.map_err(|error| from_statement(error, operation, writes, schema.as_str()))
+}
+
+pub(crate) fn no_connection(error: PoolError, operation: Operation) -> Error {
+    match error {
+        PoolError::Backend(error) => from_connecting(error, operation),
+        PoolError::Timeout(_) => Error::new(
+            ErrorKind::Unavailable,
+            operation,
+            "no connection to the server in time; is it up and reachable, and are there enough \
+             connections?",
+        ),
+        PoolError::Closed => {
+            Error::new(ErrorKind::Unavailable, operation, "the session was closed")
+        }
+        other => Error::new(ErrorKind::Unavailable, operation, "no connection to the server")
+            .with_source(other),
+    }
+}
+
+impl Link {
+    pub(crate) fn new(
+        pool: Pool,
+        config: &PostgresConfig,
+        location: Arc<str>,
+        store: StoreId,
+        expiry: Expiry,
+        chance: Chance,
+    ) -> Self {
+        Self {
+            pool,
+            schema: config.schema.clone(),
+            statements: Statements::new(&config.schema),
+            namespace: config.namespace.clone(),
+            location,
+            expiry,
+            believed: Mutex::new(store),
+            chance: Mutex::new(chance),
+        }
+    }
+
+    /// The store that this session believes in.
+    pub(crate) fn store(&self) -> StoreId {
+        *self.believed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a statement of the schema's functions.
+    ///
+    /// # Errors
+    /// `StoreReset`, once, when another store answers; the session believes in that one from
+    /// then on.
+    pub(crate) async fn ask(
+        &self,
+        operation: Operation,
+        effect: Effect,
+        statement: &str,
+        params: Params<'_>,
+    ) -> Result<Vec<Row>, Error> {
+        let outcome = query(&self.pool, operation, effect, &self.schema, statement, params).await;
+        let error = match outcome {
+            Ok(rows) => return Ok(rows),
+            Err(Failure::Told(error)) => error,
+            Err(Failure::OtherStore(found)) => self.other_store(&found, operation).await,
+        };
+        Err(error.with_store(Arc::clone(&self.location)))
+    }
+
+    /// Another store answers than this session believed in.
+    async fn other_store(&self, found: &str, operation: Operation) -> Error {
+        let before = self.store();
+        let found = match found.parse::<StoreId>() {
+            Ok(found) => found,
+            Err(_) => match self.mark_anew(operation).await {
+                Ok(fresh) => fresh,
+                Err(error) => return error,
+            },
+        };
+        *self.believed.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        let message = format!(
+            "the store's id changed from {before} to {found}: what was held is lost; claim it anew"
+        );
+        Error::new(ErrorKind::StoreReset, operation, message)
+    }
+
+    /// Writes the row about the store, where there is none.
+    async fn mark_anew(&self, operation: Operation) -> Result<StoreId, Error> {
+        let fresh = {
+            let mut chance = self.chance.lock().unwrap_or_else(PoisonError::into_inner);
+            StoreId::draw(&mut chance)
+        };
+        let schema = self.schema.quoted();
+        let insert = format!(
+            "INSERT INTO {schema}.store (format, store, clock, floor) \
+             SELECT 1, $1, $2, coalesce(max(token), 0) FROM {schema}.leases \
+             ON CONFLICT DO NOTHING RETURNING store"
+        );
+        let clock = clock_word(self.expiry);
+        let (id, text) = (fresh.to_string(), Type::TEXT);
+        let params: Params<'_> = &[(&id, text.clone()), (&clock, text)];
+        let effect = Effect::Writes;
+        match query(&self.pool, operation, effect, &self.schema, &insert, params).await {
+            Ok(rows) if !rows.is_empty() => Ok(fresh),
+            // Somebody else was quicker; the next request is told of that one.
+            Ok(_) | Err(Failure::OtherStore(_)) => Err(Error::new(
+                ErrorKind::Unavailable,
+                operation,
+                "the store's row was away for a moment; try again",
+            )),
+            Err(Failure::Told(error)) => Err(error),
+        }
+    }
+
+    /// Lets go of all connections.
+    pub(crate) fn close(&self) {
+        self.pool.close();
+    }
+}
+
+/// How the store's row says whose clock decides.
+pub(crate) fn clock_word(expiry: Expiry) -> &'static str {
+    match expiry {
+        Expiry::StoreClock => "server",
+        Expiry::Observed => "observed",
+    }
+}

@@ -1,0 +1,245 @@
+//! Requests as the arrays that the functions take, and rows as the contract's answers.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tenure_core::decide;
+use tenure_core::identity::{FencingToken, Name, StoreId};
+use tenure_core::record::{Order, Record, State};
+use tenure_core::store::{
+    Acquired, Claim, Grant, Hold, Release, Released, Renewed, Snapshot, Version,
+};
+use tenure_core::{Error, ErrorKind, Operation};
+use tokio_postgres::Row;
+
+/// What lies in columns of its own, or is the store's to say.
+const NOT_OF_THE_RECORD: [&str; 5] = ["nonce", "ttl_ms", "not_before_ms", "token", "transitions"];
+
+/// Claims, column by column.
+#[derive(Default)]
+pub(crate) struct Claims {
+    pub(crate) names: Vec<String>,
+    pub(crate) holders: Vec<String>,
+    pub(crate) incarnations: Vec<String>,
+    pub(crate) ids: Vec<String>,
+    pub(crate) nonces: Vec<String>,
+    pub(crate) ttls: Vec<i64>,
+    pub(crate) min_holds: Vec<i64>,
+    pub(crate) unanswered: Vec<i64>,
+    pub(crate) watched: Vec<Option<String>>,
+    pub(crate) above: Vec<Option<i64>>,
+    pub(crate) ats: Vec<i64>,
+    pub(crate) records: Vec<String>,
+}
+
+impl Claims {
+    pub(crate) fn of(claims: &[Claim]) -> Self {
+        let mut columns = Self::default();
+        for claim in claims {
+            columns.names.push(claim.name.to_string());
+            columns.holders.push(claim.instance.name().to_string());
+            columns.incarnations.push(claim.instance.incarnation().to_string());
+            columns.ids.push(claim.id.to_string());
+            columns.nonces.push(claim.nonce.to_string());
+            columns.ttls.push(millis(claim.ttl));
+            columns.min_holds.push(millis(claim.min_hold));
+            columns.unanswered.push(micros(claim.unanswered_for));
+            columns.watched.push(claim.watched.as_ref().map(|version| version.as_str().to_owned()));
+            columns.above.push(claim.above.map(|token| token.get().cast_signed()));
+            columns.ats.push(claim.at.as_millis());
+            columns.records.push(granted(claim));
+        }
+        columns
+    }
+}
+
+/// The record of a grant, but for what only the store can say.
+fn granted(claim: &Claim) -> String {
+    let record = decide::granted(None, claim, FencingToken::FIRST);
+    let mut json = serde_json::to_value(&record).unwrap_or_default();
+    if let Value::Object(fields) = &mut json {
+        for field in NOT_OF_THE_RECORD {
+            fields.remove(field);
+        }
+    }
+    json.to_string()
+}
+
+/// Holds, column by column.
+#[derive(Default)]
+pub(crate) struct Holds {
+    pub(crate) names: Vec<String>,
+    pub(crate) holders: Vec<String>,
+    pub(crate) claims: Vec<String>,
+    pub(crate) tokens: Vec<i64>,
+    pub(crate) ttls: Vec<i64>,
+    pub(crate) not_befores: Vec<i64>,
+    pub(crate) nonces: Vec<String>,
+    pub(crate) unconfirmed: Vec<i64>,
+}
+
+impl Holds {
+    pub(crate) fn of(holds: &[Hold]) -> Self {
+        let mut columns = Self::default();
+        for hold in holds {
+            columns.names.push(hold.name.to_string());
+            columns.holders.push(hold.instance.to_string());
+            columns.claims.push(hold.claim.to_string());
+            columns.tokens.push(hold.token.get().cast_signed());
+            columns.ttls.push(millis(hold.ttl));
+            columns.not_befores.push(millis(hold.not_before));
+            columns.nonces.push(hold.nonce.to_string());
+            columns.unconfirmed.push(micros(hold.unconfirmed_for));
+        }
+        columns
+    }
+}
+
+/// Releases, column by column.
+#[derive(Default)]
+pub(crate) struct Releases {
+    pub(crate) names: Vec<String>,
+    pub(crate) holders: Vec<String>,
+    pub(crate) claims: Vec<String>,
+    pub(crate) tokens: Vec<i64>,
+    pub(crate) nonces: Vec<String>,
+    pub(crate) states: Vec<String>,
+    pub(crate) transitions: Vec<String>,
+    pub(crate) transfers: Vec<bool>,
+}
+
+impl Releases {
+    pub(crate) fn of(releases: &[Release]) -> Self {
+        let mut columns = Self::default();
+        for release in releases {
+            let (state, transition) = decide::released_as(release);
+            columns.names.push(release.name.to_string());
+            columns.holders.push(release.instance.to_string());
+            columns.claims.push(release.claim.to_string());
+            columns.tokens.push(release.token.get().cast_signed());
+            columns.nonces.push(release.nonce.to_string());
+            columns.states.push(json(&state));
+            columns.transitions.push(json(&transition));
+            columns.transfers.push(matches!(state, State::Released { reserved_for: Some(_) }));
+        }
+        columns
+    }
+}
+
+/// A record, but for what lies in columns of its own, with these columns.
+pub(crate) fn stored(record: &Record) -> (String, String, i64) {
+    (json(record), record.nonce.to_string(), millis(record.not_before))
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// Puts answers that name their items, counted from 1, into the batch's order.
+pub(crate) fn in_order<T>(
+    items: usize,
+    rows: &[Row],
+    absent: impl Fn() -> T,
+    answer: impl Fn(&Row, usize) -> Result<T, Error>,
+) -> Result<Vec<T>, Error> {
+    let mut answers: Vec<T> = (0..items).map(|_| absent()).collect();
+    for row in rows {
+        let item: i64 = get(row, "item")?;
+        let at = usize::try_from(item - 1).unwrap_or(usize::MAX);
+        if let Some(place) = answers.get_mut(at) {
+            *place = answer(row, at)?;
+        }
+    }
+    Ok(answers)
+}
+
+/// What a claim came to.
+pub(crate) fn acquired(row: &Row, name: &Name, store: StoreId) -> Result<Acquired, Error> {
+    let outcome: &str = get(row, "outcome")?;
+    if matches!(outcome, "granted" | "found") {
+        let token = token(get(row, "token")?)?;
+        return Ok(Acquired::Granted(Grant { token, version: version(row)?, store }));
+    }
+    Ok(match snapshot(row, name, store) {
+        Ok(Some(snapshot)) => Acquired::Refused(Box::new(snapshot)),
+        Ok(None) => return Err(garbled()),
+        Err(error) => Acquired::Failed(error.during(Operation::Acquire)),
+    })
+}
+
+/// What a renewal came to.
+pub(crate) fn renewed(row: &Row, name: &Name, store: StoreId) -> Result<Renewed, Error> {
+    Ok(match snapshot(row, name, store) {
+        Ok(None) => match get::<Option<&str>>(row, "asked")? {
+            Some(order) => Renewed::Asked(version(row)?, Box::new(asked(order, name)?)),
+            None => Renewed::Renewed(version(row)?),
+        },
+        Ok(Some(instead)) => Renewed::NotHeld(Some(Box::new(instead))),
+        Err(error) => Renewed::Failed(error.during(Operation::Renew)),
+    })
+}
+
+fn asked(order: &str, name: &Name) -> Result<Order, Error> {
+    serde_json::from_str(order).map_err(|error| {
+        let message = "the order on the record can't be read; look at it";
+        Error::new(ErrorKind::Corrupt, Operation::Renew, message).with_name(name).with_source(error)
+    })
+}
+
+/// What a release came to.
+pub(crate) fn released(row: &Row, name: &Name, store: StoreId) -> Result<Released, Error> {
+    Ok(match snapshot(row, name, store) {
+        Ok(None) => Released::Released(version(row)?),
+        Ok(Some(instead)) => Released::NotHeld(Some(Box::new(instead))),
+        Err(error) => Released::Failed(error.during(Operation::Release)),
+    })
+}
+
+/// The record in a row, if there is one.
+pub(crate) fn snapshot(row: &Row, name: &Name, store: StoreId) -> Result<Option<Snapshot>, Error> {
+    let Some(json) = get::<Option<&str>>(row, "snapshot")? else { return Ok(None) };
+    let record = Record::from_json(json.as_bytes()).map_err(|error| error.with_name(name))?;
+    if record.name != *name {
+        return Err(Error::new(
+            ErrorKind::Corrupt,
+            Operation::Read,
+            format!("its row holds the record of `{}`; somebody copied it", record.name),
+        )
+        .with_name(name));
+    }
+    let age = get::<Option<i64>>(row, "age")?.map(|age| Duration::from_micros(age.cast_unsigned()));
+    Ok(Some(Snapshot { record, version: version(row)?, store, age, holder_gone: false }))
+}
+
+pub(crate) fn version(row: &Row) -> Result<Version, Error> {
+    Ok(Version::new(get::<&str>(row, "version")?))
+}
+
+fn token(number: i64) -> Result<FencingToken, Error> {
+    FencingToken::new(number.cast_unsigned()).ok_or_else(garbled)
+}
+
+pub(crate) fn get<'a, T: tokio_postgres::types::FromSql<'a>>(
+    row: &'a Row,
+    column: &str,
+) -> Result<T, Error> {
+    row.try_get(column).map_err(|error| garbled().with_source(error))
+}
+
+fn garbled() -> Error {
+    Error::new(
+        ErrorKind::Misconfigured,
+        Operation::Read,
+        "the schema's functions answer otherwise than this release expects; run `tenure init`",
+    )
+}
+
+/// Rounded up: a grant must not look shorter than it is.
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)
+}
+
+fn micros(duration: Duration) -> i64 {
+    // A thousandth of the largest, since the functions compare it with milliseconds.
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX).min(i64::MAX / 1000)
+}

@@ -1,0 +1,416 @@
+-- The rules of tenure's protocol, as `tenure_core::decide` states them, in the one place where
+-- they are atomic. They are functions so that each request is one short statement: one round
+-- trip, no prepared statement that a pooler between could mix up, and the same for programs in
+-- any language.
+--
+-- Durations are in milliseconds, ages in microseconds. The number at the end of a name is the
+-- version of its parameters: a newer release adds others, and leaves these to the older one.
+
+-- The clock that decides expiry.
+CREATE OR REPLACE FUNCTION {schema}.clock() RETURNS timestamptz
+LANGUAGE sql VOLATILE AS 'SELECT pg_catalog.clock_timestamp()';
+
+-- A token survives its row: the floor is raised when a row is deleted, by whomever.
+CREATE OR REPLACE FUNCTION {schema}.raise_floor() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+BEGIN
+    IF TG_OP = 'TRUNCATE' THEN
+        UPDATE {schema}.store SET floor = greatest(floor, (SELECT max(token) FROM {schema}.leases));
+        RETURN NULL;
+    END IF;
+    UPDATE {schema}.store SET floor = OLD.token WHERE floor < OLD.token;
+    RETURN OLD;
+END $$;
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_trigger
+        WHERE tgrelid = '{schema}.leases'::regclass AND tgname = 'raise_floor')
+    THEN
+        CREATE TRIGGER raise_floor BEFORE DELETE ON {schema}.leases
+            FOR EACH ROW EXECUTE FUNCTION {schema}.raise_floor();
+        CREATE TRIGGER raise_floor_truncated BEFORE TRUNCATE ON {schema}.leases
+            FOR EACH STATEMENT EXECUTE FUNCTION {schema}.raise_floor();
+    END IF;
+END $$;
+
+-- This store's row, if it is the store that the session believes in.
+CREATE OR REPLACE FUNCTION {schema}.opened_1(expected text) RETURNS {schema}.store
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog AS $$
+DECLARE
+    about {schema}.store;
+BEGIN
+    SELECT * INTO about FROM {schema}.store;
+    IF about.store IS DISTINCT FROM expected THEN
+        RAISE EXCEPTION USING ERRCODE = 'TN001', MESSAGE = coalesce(about.store, 'none');
+    END IF;
+    RETURN about;
+END $$;
+
+-- The whole record as JSON.
+CREATE OR REPLACE FUNCTION {schema}.record_1(l {schema}.leases) RETURNS text
+LANGUAGE sql STABLE AS $$
+    SELECT (l.record || pg_catalog.jsonb_build_object(
+        'nonce', l.nonce, 'ttl_ms', l.ttl_ms, 'not_before_ms', l.not_before_ms))::text
+$$;
+
+-- How long ago its holder wrote it. Null: no clock that may be compared.
+CREATE OR REPLACE FUNCTION {schema}.age_1(l {schema}.leases, clock text, now timestamptz)
+RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN clock = 'server' THEN
+        greatest(0, (extract(epoch FROM now - l.written) * 1000000)::bigint)
+    END
+$$;
+
+-- A record after one more thing happened to it: the last eight are kept.
+CREATE OR REPLACE FUNCTION {schema}.push_1(record jsonb, happened jsonb) RETURNS jsonb
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT record || pg_catalog.jsonb_build_object('transitions',
+        CASE WHEN pg_catalog.jsonb_array_length(coalesce(record -> 'transitions', '[]')) < 8
+            THEN coalesce(record -> 'transitions', '[]')
+            ELSE (
+                SELECT pg_catalog.jsonb_agg(kept.what ORDER BY kept.at)
+                FROM (
+                    SELECT what, at
+                    FROM pg_catalog.jsonb_array_elements(record -> 'transitions')
+                        WITH ORDINALITY AS each(what, at)
+                    ORDER BY at DESC LIMIT 7
+                ) AS kept
+            )
+        END || pg_catalog.jsonb_build_array(happened))
+$$;
+
+-- `decide::claim`: 'free', 'found', 'refused', or 'unreadable' for a record of another format.
+CREATE OR REPLACE FUNCTION {schema}.claim_1(
+    l {schema}.leases, age bigint, contender_name text, contender_incarnation text,
+    claim_id text, unanswered_for bigint, watched text
+) RETURNS text LANGUAGE plpgsql STABLE SET search_path = pg_catalog AS $$
+DECLARE
+    reserved jsonb;
+    blocks   bigint;
+BEGIN
+    IF l.name IS NULL THEN
+        RETURN 'free';
+    END IF;
+    IF (l.record ->> 'format') IS DISTINCT FROM '1' OR l.token IS NULL OR l.state IS NULL THEN
+        RETURN 'unreadable';
+    END IF;
+    IF l.claim = claim_id THEN
+        IF l.holder = contender_name || '#' || contender_incarnation AND l.state = 'held'
+            AND coalesce(age, unanswered_for) < l.ttl_ms * 1000
+        THEN
+            RETURN 'found';
+        END IF;
+        RETURN 'refused';
+    END IF;
+    IF l.state IN ('held', 'revoked') THEN
+        blocks := l.ttl_ms;
+    ELSE
+        reserved := l.record -> 'state' -> 'reserved_for';
+        blocks := 0;
+        IF jsonb_typeof(reserved) = 'object' AND NOT (
+            reserved -> 'successor' ->> 'name' = contender_name
+            AND coalesce(reserved -> 'successor' ->> 'incarnation' = contender_incarnation, true)
+        ) THEN
+            blocks := (reserved ->> 'lasts_ms')::bigint;
+        END IF;
+    END IF;
+    blocks := greatest(blocks, l.not_before_ms) * 1000;
+    IF blocks = 0 OR age >= blocks OR (age IS NULL AND watched = l.writes || '-' || l.nonce) THEN
+        RETURN 'free';
+    END IF;
+    RETURN 'refused';
+END $$;
+
+-- Grants what is free. A claim that is refused writes nothing and locks nothing.
+--
+-- A new grant takes its row FOR UPDATE, which a guard's FOR KEY SHARE holds off; renewals take
+-- FOR NO KEY UPDATE, which it doesn't.
+CREATE OR REPLACE FUNCTION {schema}.acquire_1(
+    expected_store text, in_namespace text, names text[], holder_names text[],
+    incarnations text[], claims text[], nonces text[], ttls bigint[], min_holds bigint[],
+    unanswered bigint[], watched text[], above bigint[], ats bigint[], records text[]
+) RETURNS TABLE (item bigint, outcome text, token bigint, version text, snapshot text, age bigint)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog SET lock_timeout = '250ms' SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    about   {schema}.store := {schema}.opened_1(expected_store);
+    c       record;
+    l       {schema}.leases;
+    locked  {schema}.leases;
+    granted {schema}.leases;
+    verdict text;
+    why     text;
+    old     bigint;
+    until   timestamptz;
+    used    bigint;
+BEGIN
+    -- In one order, so that two batches can't wait for each other.
+    FOR c IN
+        SELECT * FROM unnest(names, holder_names, incarnations, claims, nonces, ttls, min_holds,
+            unanswered, watched, above, ats, records) WITH ORDINALITY
+            AS each(name, holder_name, incarnation, claim, nonce, ttl, min_hold, unanswered,
+                watched, above, at, record, item)
+        ORDER BY each.name COLLATE "C"
+    LOOP
+        until := clock_timestamp() + interval '250 ms';
+        LOOP
+            SELECT * INTO l FROM {schema}.leases
+                WHERE namespace = in_namespace AND name = c.name;
+            old := {schema}.age_1(l, about.clock, {schema}.clock());
+            verdict := {schema}.claim_1(l, old, c.holder_name, c.incarnation, c.claim,
+                c.unanswered, c.watched);
+            EXIT WHEN verdict <> 'free';
+            used := l.token;
+            why := CASE WHEN l.state = 'released' THEN 'it was free'
+                ELSE 'the grant before had ended' END;
+            IF l.name IS NULL THEN
+                -- A purge raises the floor before it deletes: it must not fall between the two.
+                SELECT floor INTO used FROM {schema}.store FOR SHARE;
+                why := 'first grant';
+            ELSE
+                SELECT * INTO locked FROM {schema}.leases
+                    WHERE namespace = in_namespace AND name = c.name
+                        AND writes = l.writes AND nonce = l.nonce
+                    FOR UPDATE SKIP LOCKED;
+                IF NOT FOUND THEN
+                    -- Locked by another, by a guard perhaps; changed; or purged. Look again.
+                    verdict := 'refused';
+                    EXIT WHEN clock_timestamp() >= until;
+                    PERFORM pg_sleep(0.002);
+                    CONTINUE;
+                END IF;
+            END IF;
+            used := greatest(used, c.above);
+            IF used = 9223372036854775807 THEN
+                RAISE EXCEPTION USING ERRCODE = 'TN004', MESSAGE = c.name;
+            END IF;
+            INSERT INTO {schema}.leases AS stored
+                (namespace, name, writes, written, nonce, ttl_ms, not_before_ms, record)
+            VALUES (in_namespace, c.name, 1, {schema}.clock(), c.nonce, c.ttl, c.min_hold,
+                {schema}.push_1(
+                    (coalesce(l.record, '{}') - '{name,holder,claim,token,acquired_at,state,order,bound_to,metadata}'::text[])
+                        || c.record::jsonb || jsonb_build_object('token', used + 1),
+                    jsonb_build_object('what', 'granted',
+                        'who', c.holder_name || '#' || c.incarnation,
+                        'at', c.at, 'token', used + 1, 'why', why)))
+            ON CONFLICT (namespace, name) DO UPDATE SET
+                writes = stored.writes + 1, written = excluded.written, nonce = excluded.nonce,
+                ttl_ms = excluded.ttl_ms, not_before_ms = excluded.not_before_ms,
+                record = excluded.record
+                -- Only what was locked above; what appeared meanwhile is looked at again.
+                WHERE l.name IS NOT NULL
+            RETURNING * INTO granted;
+            IF granted.name IS NOT NULL THEN
+                verdict := 'granted';
+                l := granted;
+                PERFORM pg_notify('{channel}', in_namespace || E'\x1f' || c.name);
+                EXIT;
+            END IF;
+        END LOOP;
+        item := c.item;
+        outcome := verdict;
+        token := l.token;
+        version := l.writes || '-' || l.nonce;
+        snapshot := CASE WHEN verdict NOT IN ('granted', 'found')
+            THEN {schema}.record_1(l) END;
+        age := old;
+        RETURN NEXT;
+    END LOOP;
+END $$;
+
+-- Prolongs what is held, and tells what is there instead of what isn't.
+CREATE OR REPLACE FUNCTION {schema}.renew_1(
+    expected_store text, in_namespace text, names text[], holders text[], claims text[],
+    tokens bigint[], ttls bigint[], not_befores bigint[], nonces text[], unconfirmed bigint[]
+) RETURNS TABLE (item bigint, version text, asked text, snapshot text, age bigint)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    about {schema}.store := {schema}.opened_1(expected_store);
+    renewed bigint;
+BEGIN
+    RETURN QUERY
+        UPDATE {schema}.leases AS l SET
+            writes = l.writes + 1, written = {schema}.clock(), nonce = each.nonce,
+            ttl_ms = each.ttl, not_before_ms = each.not_before
+        FROM unnest(names, holders, claims, tokens, ttls, not_befores, nonces, unconfirmed)
+            WITH ORDINALITY
+            AS each(name, holder, claim, token, ttl, not_before, nonce, unconfirmed, item)
+        WHERE l.namespace = in_namespace AND l.name = each.name
+            AND l.claim = each.claim AND l.token = each.token AND l.holder = each.holder
+            AND l.state = 'held' AND l.record ->> 'format' = '1'
+            -- Where a store's clock and the holder's own both speak, the earlier end counts.
+            AND each.unconfirmed < l.ttl_ms * 1000
+            AND coalesce({schema}.age_1(l, about.clock, {schema}.clock()) < l.ttl_ms * 1000, true)
+        RETURNING each.item, l.writes || '-' || l.nonce,
+            CASE WHEN l.record -> 'order' -> 'demand' ->> 'is' = 'resign'
+                THEN (l.record -> 'order')::text END,
+            NULL::text, NULL::bigint;
+    GET DIAGNOSTICS renewed = ROW_COUNT;
+    IF renewed < cardinality(names) THEN
+        RETURN QUERY
+            SELECT each.item, l.writes || '-' || l.nonce, NULL, {schema}.record_1(l),
+                {schema}.age_1(l, about.clock, {schema}.clock())
+            FROM unnest(names) WITH ORDINALITY AS each(name, item)
+            JOIN {schema}.leases AS l ON l.namespace = in_namespace AND l.name = each.name
+            -- But for what this very transaction has written.
+            WHERE l.xmin::text::bigint <> txid_current() & 4294967295;
+    END IF;
+END $$;
+
+-- Gives back what is held, and leaves tombstones.
+CREATE OR REPLACE FUNCTION {schema}.release_1(
+    expected_store text, in_namespace text, names text[], holders text[], claims text[],
+    tokens bigint[], nonces text[], states text[], transitions text[], transfers boolean[]
+) RETURNS TABLE (item bigint, version text, snapshot text, age bigint)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    about {schema}.store := {schema}.opened_1(expected_store);
+    released bigint;
+BEGIN
+    RETURN QUERY
+        UPDATE {schema}.leases AS l SET
+            writes = l.writes + 1, written = {schema}.clock(), nonce = each.nonce,
+            -- Min-hold lives on in the tombstone, unless a successor is named.
+            not_before_ms = CASE WHEN each.transfer THEN 0 ELSE greatest(0, l.not_before_ms
+                - coalesce({schema}.age_1(l, about.clock, {schema}.clock()), 0) / 1000) END,
+            record = {schema}.push_1(
+                (l.record - 'order') || jsonb_build_object('state', each.state::jsonb),
+                each.transition::jsonb)
+        FROM unnest(names, holders, claims, tokens, nonces, states, transitions, transfers)
+            WITH ORDINALITY
+            AS each(name, holder, claim, token, nonce, state, transition, transfer, item)
+        WHERE l.namespace = in_namespace AND l.name = each.name
+            AND l.claim = each.claim AND l.token = each.token AND l.holder = each.holder
+            AND l.state <> 'released' AND l.record ->> 'format' = '1'
+        RETURNING each.item, l.writes || '-' || l.nonce, NULL::text, NULL::bigint;
+    GET DIAGNOSTICS released = ROW_COUNT;
+    IF released > 0 THEN
+        PERFORM pg_notify('{channel}', in_namespace || E'\x1f' || each)
+            FROM unnest(names) AS each LIMIT 64;
+    END IF;
+    IF released > 64 THEN
+        PERFORM pg_notify('{channel}', '');
+    END IF;
+    IF released < cardinality(names) THEN
+        RETURN QUERY
+            SELECT each.item, l.writes || '-' || l.nonce, {schema}.record_1(l),
+                {schema}.age_1(l, about.clock, {schema}.clock())
+            FROM unnest(names) WITH ORDINALITY AS each(name, item)
+            JOIN {schema}.leases AS l ON l.namespace = in_namespace AND l.name = each.name
+            -- But for what this very transaction has written.
+            WHERE l.xmin::text::bigint <> txid_current() & 4294967295;
+    END IF;
+END $$;
+
+-- Reads records by name.
+CREATE OR REPLACE FUNCTION {schema}.read_1(expected_store text, in_namespace text, names text[])
+RETURNS TABLE (item bigint, version text, snapshot text, age bigint)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    about {schema}.store := {schema}.opened_1(expected_store);
+BEGIN
+    RETURN QUERY
+        SELECT each.item, l.writes || '-' || l.nonce, {schema}.record_1(l),
+            {schema}.age_1(l, about.clock, {schema}.clock())
+        FROM unnest(names) WITH ORDINALITY AS each(name, item)
+        JOIN {schema}.leases AS l ON l.namespace = in_namespace AND l.name = each.name;
+END $$;
+
+-- Lists records from `first` on and before `last`, in byte order of their names.
+CREATE OR REPLACE FUNCTION {schema}.list_1(
+    expected_store text, in_namespace text, first text, after text, last text, most bigint
+) RETURNS TABLE (name text, version text, snapshot text, age bigint)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    about {schema}.store := {schema}.opened_1(expected_store);
+BEGIN
+    RETURN QUERY
+        SELECT l.name::text, l.writes || '-' || l.nonce, {schema}.record_1(l),
+            {schema}.age_1(l, about.clock, {schema}.clock())
+        FROM {schema}.leases AS l
+        WHERE l.namespace = in_namespace AND l.name >= first
+            AND (after IS NULL OR l.name > after) AND (last IS NULL OR l.name < last)
+        ORDER BY l.namespace, l.name LIMIT most;
+END $$;
+
+-- Puts an operator's change on a record that is still as it was read. Its age stays.
+CREATE OR REPLACE FUNCTION {schema}.swap_1(
+    expected_store text, in_namespace text, in_name text, expected_version text,
+    new_nonce text, new_not_before bigint, new_record text
+) RETURNS TABLE (version text, age bigint)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    about {schema}.store := {schema}.opened_1(expected_store);
+BEGIN
+    RETURN QUERY
+        UPDATE {schema}.leases AS l SET
+            writes = l.writes + 1, nonce = new_nonce, not_before_ms = new_not_before,
+            record = new_record::jsonb - '{nonce,ttl_ms,not_before_ms}'::text[]
+        WHERE l.namespace = in_namespace AND l.name = in_name
+            AND l.writes || '-' || l.nonce = expected_version
+        RETURNING l.writes || '-' || l.nonce, {schema}.age_1(l, about.clock, {schema}.clock());
+    IF FOUND THEN
+        PERFORM pg_notify('{channel}', in_namespace || E'\x1f' || in_name);
+    END IF;
+END $$;
+
+-- Lets a transaction go on only while the grant with this token is in force, and holds off the
+-- next grant of the name until the transaction has ended. Renewals go on meanwhile.
+CREATE OR REPLACE FUNCTION {schema}.guard_1(
+    expected_store text, in_namespace text, in_name text, in_token bigint
+) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog SET enable_seqscan = off AS $$
+DECLARE
+    about {schema}.store;
+    l     {schema}.leases;
+    old   bigint;
+    why   text;
+BEGIN
+    IF expected_store IS NULL THEN
+        SELECT * INTO about FROM {schema}.store;
+    ELSE
+        about := {schema}.opened_1(expected_store);
+    END IF;
+    SELECT * INTO l FROM {schema}.leases
+        WHERE namespace = in_namespace AND name = in_name FOR KEY SHARE;
+    old := {schema}.age_1(l, about.clock, {schema}.clock());
+    why := CASE
+        WHEN l.name IS NULL THEN format('`%s` was never granted', in_name)
+        WHEN l.token IS DISTINCT FROM in_token
+            THEN format('the grant in force has token %s', l.token)
+        WHEN l.state = 'revoked' THEN 'an operator has revoked the grant'
+        WHEN l.state IS DISTINCT FROM 'held' THEN 'the grant was given back'
+        WHEN old IS NULL THEN 'no clock says whether the grant has expired'
+        WHEN old >= l.ttl_ms * 1000 THEN format('the grant expired %s ms ago',
+            old / 1000 - l.ttl_ms)
+    END;
+    IF why IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'TN002', MESSAGE = why;
+    END IF;
+END $$;
+
+-- The same for programs without a session of tenure's: SELECT {schema}.guard('name', token).
+CREATE OR REPLACE FUNCTION {schema}.guard(
+    in_name text, in_token bigint, in_namespace text DEFAULT 'default'
+) RETURNS void LANGUAGE sql VOLATILE AS
+    'SELECT {schema}.guard_1(NULL, in_namespace, in_name, in_token)';
+
+-- The high-water mark of a resource: lets no older token through after a newer one.
+CREATE OR REPLACE FUNCTION {schema}.admit(in_resource text, in_token bigint) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog AS $$
+DECLARE
+    newest bigint;
+BEGIN
+    INSERT INTO {schema}.high_water AS seen (resource, token) VALUES (in_resource, in_token)
+    ON CONFLICT (resource) DO UPDATE SET token = greatest(seen.token, excluded.token)
+    RETURNING token INTO newest;
+    IF newest > in_token THEN
+        RAISE EXCEPTION USING ERRCODE = 'TN003', MESSAGE = newest::text;
+    END IF;
+END $$;

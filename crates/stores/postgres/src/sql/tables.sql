@@ -1,0 +1,39 @@
+-- What tenure keeps in PostgreSQL (12 or newer). `tenure init` creates it; nothing else does.
+
+CREATE SCHEMA IF NOT EXISTS {schema};
+
+-- One row for the whole store.
+CREATE TABLE IF NOT EXISTS {schema}.store (
+    only    boolean PRIMARY KEY DEFAULT true CHECK (only),
+    format  integer NOT NULL,   -- of these tables; a newer one is not touched
+    store   text    NOT NULL,   -- random: another id is another store
+    cluster text,               -- compared with ?cluster=
+    clock   text    NOT NULL CHECK (clock IN ('server', 'observed')),   -- whose decides expiry
+    floor   bigint  NOT NULL    -- the first token of a name without a row is above it
+);
+
+-- One row for each name that was ever granted; a released one stays as a tombstone.
+CREATE TABLE IF NOT EXISTS {schema}.leases (
+    namespace     text        COLLATE "C" NOT NULL,
+    name          text        COLLATE "C" NOT NULL,
+    writes        bigint      NOT NULL,   -- with the nonce: the record's version
+    written       timestamptz NOT NULL,   -- when the holder last wrote it
+    -- What every renewal writes anew; the rest of the record stays as it is.
+    nonce         text        NOT NULL,
+    ttl_ms        bigint      NOT NULL,
+    not_before_ms bigint      NOT NULL,
+    record        jsonb       NOT NULL,
+    -- Read from the record, for the rules below and for people.
+    token  bigint GENERATED ALWAYS AS ((record ->> 'token')::bigint) STORED,
+    claim  text   GENERATED ALWAYS AS (record ->> 'claim') STORED,
+    state  text   GENERATED ALWAYS AS (record -> 'state' ->> 'is') STORED,
+    holder text   GENERATED ALWAYS AS
+        ((record -> 'holder' ->> 'name') || '#' || (record -> 'holder' ->> 'incarnation')) STORED,
+    PRIMARY KEY (namespace, name)
+) WITH (fillfactor = 70);                 -- room for the next version of a row on its own page
+
+-- The highest token that each guarded resource has seen.
+CREATE TABLE IF NOT EXISTS {schema}.high_water (
+    resource text   COLLATE "C" PRIMARY KEY,
+    token    bigint NOT NULL
+);
