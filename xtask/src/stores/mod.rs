@@ -7,11 +7,13 @@
 mod ask;
 mod certificates;
 mod command;
+mod etcd;
 mod install;
 mod pgbouncer;
 mod ports;
 mod postgres;
 mod redis;
+mod redis_cluster;
 mod running;
 mod server;
 mod site;
@@ -29,8 +31,15 @@ use server::Server;
 use site::{FOLDER_VARIABLE, Site};
 
 /// Every server, in the order of their lines. Whatever another needs stands before it.
-const SERVERS: [&dyn Server; 4] =
-    [&postgres::Postgres, &pgbouncer::PgBouncer, &redis::Redis, &redis::Valkey];
+const SERVERS: [&dyn Server; 7] = [
+    &postgres::Postgres,
+    &pgbouncer::PgBouncer,
+    &redis::Redis,
+    &redis::Valkey,
+    &redis_cluster::RedisCluster,
+    &etcd::SINGLE,
+    &etcd::CLUSTER,
+];
 
 /// How long a server may take until it answers.
 const START_MAX: Duration = Duration::from_secs(60);
