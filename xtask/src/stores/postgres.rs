@@ -128,11 +128,16 @@ for _ in $(seq {SWEEPS_MAX}); do
         process=${{exe%/exe}}
         [ "$(readlink "$process/cwd")" = "$PWD/data" ] && left="$left ${{process#/proc/}}"
     done
-    [ -z "$left" ] && exit 0
+    [ -z "$left" ] && break
     kill -9 $left 2>/dev/null
     sleep .02
 done
-exit 1
+[ -z "$left" ] || exit 1
+# Key and number of the shared memory that it didn't give back.
+set -- $(sed -n 7p data/postmaster.pid 2>/dev/null)
+if [ $# = 2 ] && ipcs -m | grep -q "^$(printf '0x%08x %s ' "$1" "$2")"; then
+    ipcrm -m "$2"
+fi
 "#
     )
 }

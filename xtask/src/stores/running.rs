@@ -21,14 +21,20 @@ const KILL_MAX: Duration = Duration::from_secs(5);
 /// How often we look whether something has come true.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Part of `run`: says who is already there, or takes its place. Field 3 of a process's stat is
-/// its state, field 22 its start time.
+/// Part of `run`: takes the place of whoever was there, or says that it still runs. One that has
+/// just been killed gets a second to be gone. Field 3 of a process's stat is its state, field 22
+/// its start time.
 const REFUSE_A_SECOND: &str = r#"started() { cut -d ' ' -f "$2" "/proc/$1/stat" 2>/dev/null; }
-if read -r id start 2>/dev/null <pid; then
-    case "$(started "$id" 3,22)" in
-    [ZX]*) ;;
-    *" $start") echo "$PWD: process $id runs already" >&2 && exit 1 ;;
+runs() {
+    case "$(started "$1" 3,22)" in
+    [ZX]*) false ;;
+    *" $2") true ;;
+    *) false ;;
     esac
+}
+if read -r id start 2>/dev/null <pid; then
+    for _ in $(seq 50); do runs "$id" "$start" && sleep .02 || break; done
+    runs "$id" "$start" && echo "$PWD: process $id runs already" >&2 && exit 1
 fi
 echo "$$ $(started $$ 22)" >pid
 "#;
@@ -109,11 +115,12 @@ pub(super) fn describe(site: &Site, server: &str, process: &Process) -> Result<(
     let command = words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
     let place = folder.display();
     let facts = format!(
-        "name={}\nserver={server}\nversion={version}\nport={}\nstop={}\ncommand={command}\n\
+        "name={}\nserver={server}\nversion={version}\nport={}\nstop={}\ndown={}\ncommand={command}\n\
          data={}\nrun={place}/run\npid={place}/pid\nlog={place}/log\n",
         process.name,
         process.port,
         process.stop,
+        if process.stops_slowly { "KILL" } else { process.stop },
         process.data.display(),
     );
     let mut script = format!(
@@ -150,7 +157,7 @@ pub(super) fn stop(folders: &[&Path]) -> Result<Vec<String>, String> {
     let mut running = Vec::new();
     for folder in folders {
         if let Some(pid) = Pid::of(folder) {
-            pid.signal(&fact(folder, "stop").unwrap_or_else(|| "TERM".to_owned()))?;
+            pid.signal(&fact(folder, "down").unwrap_or_else(|| "TERM".to_owned()))?;
             // A paused process takes the signal only when it goes on.
             pid.resume()?;
             running.push((fact(folder, "name").unwrap_or_default(), pid));

@@ -50,6 +50,8 @@ pub(super) struct Process {
     pub account: Option<&'static str>,
     /// The signal that stops it in order, as `kill` names it.
     pub stop: &'static str,
+    /// Whether stopping it in order takes long, so that `down`, which removes its data, kills it.
+    pub stops_slowly: bool,
     /// Lines of shell that run in its folder before it, as the process that will be it.
     pub before: &'static str,
     /// A script that kills what the process leaves behind when it is killed itself.
@@ -67,6 +69,7 @@ impl Process {
             data: site.folder(name).join("data"),
             account: None,
             stop: "TERM",
+            stops_slowly: false,
             before: "",
             sweep: None,
         }
