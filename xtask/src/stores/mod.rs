@@ -8,12 +8,14 @@ mod ask;
 mod certificates;
 mod command;
 mod etcd;
+mod etcd_tls;
 mod install;
 mod pgbouncer;
 mod ports;
 mod postgres;
 mod redis;
 mod redis_cluster;
+mod redis_sentinel;
 mod running;
 mod server;
 mod site;
@@ -31,14 +33,16 @@ use server::Server;
 use site::{FOLDER_VARIABLE, Site};
 
 /// Every server, in the order of their lines. Whatever another needs stands before it.
-const SERVERS: [&dyn Server; 7] = [
+const SERVERS: [&dyn Server; 9] = [
     &postgres::Postgres,
     &pgbouncer::PgBouncer,
     &redis::Redis,
     &redis::Valkey,
     &redis_cluster::RedisCluster,
+    &redis_sentinel::RedisSentinel,
     &etcd::SINGLE,
     &etcd::CLUSTER,
+    &etcd_tls::EtcdTls,
 ];
 
 /// How long a server may take until it answers.
