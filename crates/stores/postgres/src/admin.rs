@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::Pool;
 use tenure_core::chance::Chance;
 use tenure_core::cluster;
 use tenure_core::identity::StoreId;
@@ -15,7 +14,7 @@ use tokio_postgres::types::Type;
 
 use crate::config::PostgresConfig;
 use crate::errors::Failure;
-use crate::link::{Effect, Params, clock_word, pool, query};
+use crate::link::{Effect, Params, Server, clock_word, pool};
 use crate::rows::get;
 use crate::schema::setup;
 
@@ -29,7 +28,7 @@ const OFFSET_MOST: Duration = Duration::from_secs(1);
 
 /// The operator's side of a store that may not be one yet.
 pub struct PostgresAdmin {
-    pool: Pool,
+    server: Server,
     config: PostgresConfig,
     location: Arc<str>,
     chance: Mutex<Chance>,
@@ -41,8 +40,8 @@ impl PostgresAdmin {
     /// # Errors
     /// `Misconfigured`: the certificates that the configuration names.
     pub fn new(config: PostgresConfig, chance: Chance) -> Result<Self, Error> {
-        let (pool, location) = (pool(&config)?, config.location().into());
-        Ok(Self { pool, config, location, chance: Mutex::new(chance) })
+        let (server, location) = (Server::new(pool(&config)?, &config), config.location().into());
+        Ok(Self { server, config, location, chance: Mutex::new(chance) })
     }
 
     async fn ask(
@@ -51,8 +50,7 @@ impl PostgresAdmin {
         statement: &str,
         params: Params<'_>,
     ) -> Result<Vec<Row>, Error> {
-        let schema = &self.config.schema;
-        let asked = query(&self.pool, operation, Effect::Reads, schema, statement, params).await;
+        let asked = self.server.query(operation, Effect::Reads, statement, params).await;
         asked.map_err(|failure| match failure {
             Failure::Told(error) => error,
             Failure::OtherStore(_) => {
@@ -104,6 +102,7 @@ impl PostgresAdmin {
 
     async fn run(&self, statements: &str) -> Result<(), Error> {
         let client = self
+            .server
             .pool
             .get()
             .await
@@ -172,7 +171,7 @@ impl PostgresAdmin {
         if let Some(row) = self.ask(operation, &hot, &[]).await?.first() {
             findings.push(hot_updates(get(row, "updates")?, get(row, "hot")?));
         }
-        let pushes = crate::watch::hears_itself(&self.pool, &self.config).await;
+        let pushes = crate::watch::hears_itself(&self.server, &self.config).await;
         findings.push(hints(pushes));
         Ok(findings)
     }
@@ -235,7 +234,7 @@ fn offset(millis: u64) -> Finding {
     let apart = Duration::from_millis(millis);
     let verdict = if apart > OFFSET_MOST { Verdict::Limited } else { Verdict::Good };
     let detail = format!("{apart:?} from this machine's wall clock; no decision compares the two");
-    Finding::new("clock_offset", verdict, detail)
+    Finding::new("clock", verdict, detail)
 }
 
 fn commits(slowest: Duration) -> Finding {

@@ -10,13 +10,16 @@ use tokio_postgres::config::{Host, SslMode};
 
 /// How long connecting may take, unless the URL says otherwise.
 pub const CONNECT_DEFAULT: Duration = Duration::from_secs(5);
+/// How long a request may take, unless the URL says otherwise: as long as a session of the
+/// default ttl waits for one (ttl/6 of 30 s).
+pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 /// How many connections a session opens at most, one for hints aside.
 pub const CONNECTIONS_DEFAULT: usize = 4;
 /// The schema that tenure's tables are in, unless the URL names another.
 pub const SCHEMA_DEFAULT: &str = "tenure";
 
-const OPTIONS: &str = "namespace, cluster, schema, sslmode, sslrootcert, push and connections, and \
-                       what libpq knows of a connection";
+const OPTIONS: &str = "namespace, cluster, schema, sslmode, sslrootcert, push, connections and \
+                       timeout_ms, and what libpq knows of a connection";
 
 /// How a connection is encrypted, with the meanings that libpq gives these words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,6 +57,8 @@ pub struct PostgresConfig {
     pub push: bool,
     /// How many connections a session opens at most, one for hints aside.
     pub connections: usize,
+    /// How long a request may take before its outcome counts as unknown.
+    pub timeout: Duration,
 }
 
 /// A schema's name: letters, digits and underscores, not a digit first.
@@ -163,6 +168,7 @@ impl PostgresConfig {
             root_certificates: None,
             push: true,
             connections: CONNECTIONS_DEFAULT,
+            timeout: TIMEOUT_DEFAULT,
         }
     }
 
@@ -196,6 +202,12 @@ impl PostgresConfig {
                     "off" => false,
                     _ => return Err(Error::invalid(format!("push={value}: on and off are known"))),
                 }
+            }
+            "timeout_ms" => {
+                let millis = value.parse().ok().filter(|millis| (1..=60_000).contains(millis));
+                self.timeout = millis.map(Duration::from_millis).ok_or_else(|| {
+                    Error::invalid(format!("timeout_ms={value} is not within 1 and 60000"))
+                })?;
             }
             "connections" => {
                 self.connections =

@@ -30,7 +30,8 @@ mod watch;
 
 pub use admin::PostgresAdmin;
 pub use config::{
-    CONNECT_DEFAULT, CONNECTIONS_DEFAULT, PostgresConfig, SCHEMA_DEFAULT, Schema, Tls,
+    CONNECT_DEFAULT, CONNECTIONS_DEFAULT, PostgresConfig, SCHEMA_DEFAULT, Schema, TIMEOUT_DEFAULT,
+    Tls,
 };
 pub use guard::{Guard, HighWater};
 pub use store::PostgresStore;

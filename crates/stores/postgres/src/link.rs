@@ -1,6 +1,7 @@
 //! The way to the server: connections from a pool, and which store the session believes in.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Timeouts,
@@ -29,7 +30,7 @@ pub(crate) enum Effect {
 
 /// The way to one store.
 pub(crate) struct Link {
-    pool: Pool,
+    server: Server,
     pub(crate) schema: Schema,
     pub(crate) statements: Statements,
     pub(crate) namespace: Namespace,
@@ -69,26 +70,62 @@ pub(crate) fn pool(config: &PostgresConfig) -> Result<Pool, Error> {
         .map_err(|error| Error::invalid(format!("the pool can't be built: {error}")))
 }
 
-/// Sends one statement, with which the connection does nothing else.
-pub(crate) async fn query(
-    pool: &Pool,
-    operation: Operation,
-    effect: Effect,
-    schema: &Schema,
-    statement: &str,
-    params: Params<'_>,
-) -> Result<Vec<Row>, Failure> {
-    let object = pool.get().await.map_err(|error| no_connection(error, operation))?;
-    let mut lent = Lent(Some(object));
-    let Some(client) = &lent.0 else { return Ok(Vec::new()) };
-    let answered = client.query_typed(statement, params).await;
-    let broken = answered.as_ref().is_err_and(|error| error.as_db_error().is_none());
-    if !broken {
-        // Answered, if only by an error: the connection is as good as new.
-        drop(lent.0.take());
+/// A server's pool, and how it is asked.
+#[derive(Clone)]
+pub(crate) struct Server {
+    pub(crate) pool: Pool,
+    pub(crate) schema: Schema,
+    pub(crate) timeout: Duration,
+}
+
+impl Server {
+    pub(crate) fn new(pool: Pool, config: &PostgresConfig) -> Self {
+        Self { pool, schema: config.schema.clone(), timeout: config.timeout }
     }
-    let writes = effect == Effect::Writes;
-    answered.map_err(|error| from_statement(error, operation, writes, schema.as_str()))
+
+    /// Sends one statement, on a connection that does nothing else meanwhile.
+    pub(crate) async fn query(
+        &self,
+        operation: Operation,
+        effect: Effect,
+        statement: &str,
+        params: Params<'_>,
+    ) -> Result<Vec<Row>, Failure> {
+        let object = self.pool.get().await.map_err(|error| no_connection(error, operation))?;
+        let lent = Lent(Some(object));
+        match tokio::time::timeout(self.timeout, lent.query(statement, params)).await {
+            Ok(answered) => {
+                let writes = effect == Effect::Writes;
+                let schema = self.schema.as_str();
+                answered.map_err(|error| from_statement(error, operation, writes, schema))
+            }
+            Err(_) => {
+                let kind = match effect {
+                    Effect::Reads => ErrorKind::Unavailable,
+                    Effect::Writes => ErrorKind::OutcomeUnknown,
+                };
+                let message = format!("the server didn't answer within {:?}", self.timeout);
+                Err(Error::new(kind, operation, message).into())
+            }
+        }
+    }
+}
+
+impl Lent {
+    async fn query(
+        mut self,
+        statement: &str,
+        params: Params<'_>,
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let Some(client) = &self.0 else { return Ok(Vec::new()) };
+        let answered = client.query_typed(statement, params).await;
+        let broken = answered.as_ref().is_err_and(|error| error.as_db_error().is_none());
+        if !broken {
+            // Answered, if only by an error: the connection is as good as new.
+            drop(self.0.take());
+        }
+        answered
+    }
 }
 
 pub(crate) fn no_connection(error: PoolError, operation: Operation) -> Error {
@@ -118,7 +155,7 @@ impl Link {
         chance: Chance,
     ) -> Self {
         Self {
-            pool,
+            server: Server::new(pool, config),
             schema: config.schema.clone(),
             statements: Statements::new(&config.schema),
             namespace: config.namespace.clone(),
@@ -146,7 +183,7 @@ impl Link {
         statement: &str,
         params: Params<'_>,
     ) -> Result<Vec<Row>, Error> {
-        let outcome = query(&self.pool, operation, effect, &self.schema, statement, params).await;
+        let outcome = self.server.query(operation, effect, statement, params).await;
         let error = match outcome {
             Ok(rows) => return Ok(rows),
             Err(Failure::Told(error)) => error,
@@ -188,7 +225,7 @@ impl Link {
         let (id, text) = (fresh.to_string(), Type::TEXT);
         let params: Params<'_> = &[(&id, text.clone()), (&clock, text)];
         let effect = Effect::Writes;
-        match query(&self.pool, operation, effect, &self.schema, &insert, params).await {
+        match self.server.query(operation, effect, &insert, params).await {
             Ok(rows) if !rows.is_empty() => Ok(fresh),
             // Somebody else was quicker; the next request is told of that one.
             Ok(_) | Err(Failure::OtherStore(_)) => Err(Error::new(
@@ -202,7 +239,7 @@ impl Link {
 
     /// Lets go of all connections.
     pub(crate) fn close(&self) {
-        self.pool.close();
+        self.server.pool.close();
     }
 }
 

@@ -19,7 +19,7 @@ use tokio_postgres::types::Type;
 use crate::config::PostgresConfig;
 use crate::errors::{Failure, missing};
 use crate::guard::Guard;
-use crate::link::{Effect, Link, Params, pool, query};
+use crate::link::{Effect, Link, Params, Server, pool};
 use crate::rows::{self, Claims, Holds, Releases, get, in_order};
 use crate::schema::{Statements, TABLES_FORMAT};
 use crate::watch::{Listening, hears_itself};
@@ -71,9 +71,10 @@ impl PostgresStore {
         chance: Chance,
     ) -> Result<Self, Error> {
         let location: Arc<str> = config.location().into();
-        let opened = Opened::read(&pool, &config).await;
+        let server = Server::new(pool.clone(), &config);
+        let opened = Opened::read(&server, &config).await;
         let opened = opened.map_err(|error| error.with_store(Arc::clone(&location)))?;
-        let pushes = config.push && hears_itself(&pool, &config).await;
+        let pushes = config.push && hears_itself(&server, &config).await;
         let mut profile = Profile::new("postgres", Arc::clone(&location));
         profile.level = opened.level;
         profile.expiry = opened.expiry;
@@ -330,10 +331,9 @@ struct Opened {
 }
 
 impl Opened {
-    async fn read(pool: &Pool, config: &PostgresConfig) -> Result<Self, Error> {
+    async fn read(server: &Server, config: &PostgresConfig) -> Result<Self, Error> {
         let ask = async |statement: &str| {
-            let asked =
-                query(pool, Operation::Open, Effect::Reads, &config.schema, statement, &[]).await;
+            let asked = server.query(Operation::Open, Effect::Reads, statement, &[]).await;
             asked.map_err(|failure| match failure {
                 Failure::Told(error) => error,
                 Failure::OtherStore(_) => misfit("the server raises what only tenure's do".into()),

@@ -4,7 +4,6 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
 use tenure_core::identity::Namespace;
 use tenure_core::store::{Answer, HintSource, Prefix};
 use tenure_core::{Error, ErrorKind, Operation};
@@ -15,7 +14,7 @@ use tokio_postgres::types::Type;
 
 use crate::config::PostgresConfig;
 use crate::errors::from_connecting;
-use crate::link::{Effect, query};
+use crate::link::{Effect, Server};
 use crate::tls;
 
 /// How many hints may wait for a listener; one that falls behind looks at everything.
@@ -173,7 +172,7 @@ impl Ears {
 
 /// Whether a notification arrives that this session sends to itself: through a pooler that
 /// hands the server's connections around, none does.
-pub(crate) async fn hears_itself(pool: &Pool, config: &PostgresConfig) -> bool {
+pub(crate) async fn hears_itself(server: &Server, config: &PostgresConfig) -> bool {
     let Ok(mut ears) = Ears::open(config).await else { return false };
     let channel = config.schema.channel();
     let payload = format!("probe{SEPARATOR}{SEPARATOR}{}", std::process::id());
@@ -182,7 +181,7 @@ pub(crate) async fn hears_itself(pool: &Pool, config: &PostgresConfig) -> bool {
         (&payload, Type::TEXT),
     ];
     let notify = "SELECT pg_notify($1, $2)";
-    let sent = query(pool, Operation::Open, Effect::Writes, &config.schema, notify, params).await;
+    let sent = server.query(Operation::Open, Effect::Writes, notify, params).await;
     if sent.is_err() {
         return false;
     }

@@ -10,6 +10,7 @@
 mod connection;
 mod count;
 mod fault;
+mod once;
 mod serve;
 mod stream;
 

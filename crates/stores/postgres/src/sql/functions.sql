@@ -6,9 +6,12 @@
 -- Durations are in milliseconds, ages in microseconds. The number at the end of a name is the
 -- version of its parameters: a newer release adds others, and leaves these to the older one.
 
+-- Those that others call are in plpgsql, whose plans last as long as a connection; a function in
+-- SQL is planned anew at each call from there.
+
 -- The clock that decides expiry.
-CREATE OR REPLACE FUNCTION {schema}.clock() RETURNS timestamptz
-LANGUAGE sql VOLATILE AS 'SELECT pg_catalog.clock_timestamp()';
+CREATE OR REPLACE FUNCTION {schema}.clock() RETURNS timestamptz LANGUAGE plpgsql VOLATILE AS
+    'BEGIN RETURN pg_catalog.clock_timestamp(); END';
 
 -- A token survives its row: the floor is raised when a row is deleted, by whomever.
 CREATE OR REPLACE FUNCTION {schema}.raise_floor() RETURNS trigger
@@ -35,7 +38,7 @@ END $$;
 
 -- This store's row, if it is the store that the session believes in.
 CREATE OR REPLACE FUNCTION {schema}.opened_1(expected text) RETURNS {schema}.store
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     about {schema}.store;
 BEGIN
@@ -48,42 +51,39 @@ END $$;
 
 -- The whole record as JSON.
 CREATE OR REPLACE FUNCTION {schema}.record_1(l {schema}.leases) RETURNS text
-LANGUAGE sql STABLE AS $$
-    SELECT (l.record || pg_catalog.jsonb_build_object(
-        'nonce', l.nonce, 'ttl_ms', l.ttl_ms, 'not_before_ms', l.not_before_ms))::text
-$$;
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN l.record || pg_catalog.jsonb_build_object(
+        'nonce', l.nonce, 'ttl_ms', l.ttl_ms, 'not_before_ms', l.not_before_ms);
+END $$;
 
 -- How long ago its holder wrote it. Null: no clock that may be compared.
-CREATE OR REPLACE FUNCTION {schema}.age_1(l {schema}.leases, clock text, now timestamptz)
-RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
-    SELECT CASE WHEN clock = 'server' THEN
-        greatest(0, (extract(epoch FROM now - l.written) * 1000000)::bigint)
-    END
-$$;
+CREATE OR REPLACE FUNCTION {schema}.age_1(written timestamptz, clock text) RETURNS bigint
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    IF clock = 'server' THEN
+        RETURN greatest(0, (extract(epoch FROM {schema}.clock() - written) * 1000000)::bigint);
+    END IF;
+    RETURN NULL;
+END $$;
 
 -- A record after one more thing happened to it: the last eight are kept.
 CREATE OR REPLACE FUNCTION {schema}.push_1(record jsonb, happened jsonb) RETURNS jsonb
-LANGUAGE sql IMMUTABLE AS $$
-    SELECT record || pg_catalog.jsonb_build_object('transitions',
-        CASE WHEN pg_catalog.jsonb_array_length(coalesce(record -> 'transitions', '[]')) < 8
-            THEN coalesce(record -> 'transitions', '[]')
-            ELSE (
-                SELECT pg_catalog.jsonb_agg(kept.what ORDER BY kept.at)
-                FROM (
-                    SELECT what, at
-                    FROM pg_catalog.jsonb_array_elements(record -> 'transitions')
-                        WITH ORDINALITY AS each(what, at)
-                    ORDER BY at DESC LIMIT 7
-                ) AS kept
-            )
-        END || pg_catalog.jsonb_build_array(happened))
-$$;
+LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    kept jsonb := coalesce(record -> 'transitions', '[]');
+BEGIN
+    WHILE pg_catalog.jsonb_array_length(kept) >= 8 LOOP
+        kept := kept - 0;
+    END LOOP;
+    RETURN record || pg_catalog.jsonb_build_object('transitions', kept || happened);
+END $$;
 
 -- `decide::claim`: 'free', 'found', 'refused', or 'unreadable' for a record of another format.
 CREATE OR REPLACE FUNCTION {schema}.claim_1(
     l {schema}.leases, age bigint, contender_name text, contender_incarnation text,
     claim_id text, unanswered_for bigint, watched text
-) RETURNS text LANGUAGE plpgsql STABLE SET search_path = pg_catalog AS $$
+) RETURNS text LANGUAGE plpgsql STABLE AS $$
 DECLARE
     reserved jsonb;
     blocks   bigint;
@@ -107,7 +107,7 @@ BEGIN
     ELSE
         reserved := l.record -> 'state' -> 'reserved_for';
         blocks := 0;
-        IF jsonb_typeof(reserved) = 'object' AND NOT (
+        IF pg_catalog.jsonb_typeof(reserved) = 'object' AND NOT (
             reserved -> 'successor' ->> 'name' = contender_name
             AND coalesce(reserved -> 'successor' ->> 'incarnation' = contender_incarnation, true)
         ) THEN
@@ -157,7 +157,7 @@ BEGIN
         LOOP
             SELECT * INTO l FROM {schema}.leases
                 WHERE namespace = in_namespace AND name = c.name;
-            old := {schema}.age_1(l, about.clock, {schema}.clock());
+            old := {schema}.age_1(l.written, about.clock);
             verdict := {schema}.claim_1(l, old, c.holder_name, c.incarnation, c.claim,
                 c.unanswered, c.watched);
             EXIT WHEN verdict <> 'free';
@@ -242,7 +242,7 @@ BEGIN
             AND l.state = 'held' AND l.record ->> 'format' = '1'
             -- Where a store's clock and the holder's own both speak, the earlier end counts.
             AND each.unconfirmed < l.ttl_ms * 1000
-            AND coalesce({schema}.age_1(l, about.clock, {schema}.clock()) < l.ttl_ms * 1000, true)
+            AND coalesce({schema}.age_1(l.written, about.clock) < l.ttl_ms * 1000, true)
         RETURNING each.item, l.writes || '-' || l.nonce,
             CASE WHEN l.record -> 'order' -> 'demand' ->> 'is' = 'resign'
                 THEN (l.record -> 'order')::text END,
@@ -251,7 +251,7 @@ BEGIN
     IF renewed < cardinality(names) THEN
         RETURN QUERY
             SELECT each.item, l.writes || '-' || l.nonce, NULL, {schema}.record_1(l),
-                {schema}.age_1(l, about.clock, {schema}.clock())
+                {schema}.age_1(l.written, about.clock)
             FROM unnest(names) WITH ORDINALITY AS each(name, item)
             JOIN {schema}.leases AS l ON l.namespace = in_namespace AND l.name = each.name
             -- But for what this very transaction has written.
@@ -275,7 +275,7 @@ BEGIN
             writes = l.writes + 1, written = {schema}.clock(), nonce = each.nonce,
             -- Min-hold lives on in the tombstone, unless a successor is named.
             not_before_ms = CASE WHEN each.transfer THEN 0 ELSE greatest(0, l.not_before_ms
-                - coalesce({schema}.age_1(l, about.clock, {schema}.clock()), 0) / 1000) END,
+                - coalesce({schema}.age_1(l.written, about.clock), 0) / 1000) END,
             record = {schema}.push_1(
                 (l.record - 'order') || jsonb_build_object('state', each.state::jsonb),
                 each.transition::jsonb)
@@ -297,7 +297,7 @@ BEGIN
     IF released < cardinality(names) THEN
         RETURN QUERY
             SELECT each.item, l.writes || '-' || l.nonce, {schema}.record_1(l),
-                {schema}.age_1(l, about.clock, {schema}.clock())
+                {schema}.age_1(l.written, about.clock)
             FROM unnest(names) WITH ORDINALITY AS each(name, item)
             JOIN {schema}.leases AS l ON l.namespace = in_namespace AND l.name = each.name
             -- But for what this very transaction has written.
@@ -315,7 +315,7 @@ DECLARE
 BEGIN
     RETURN QUERY
         SELECT each.item, l.writes || '-' || l.nonce, {schema}.record_1(l),
-            {schema}.age_1(l, about.clock, {schema}.clock())
+            {schema}.age_1(l.written, about.clock)
         FROM unnest(names) WITH ORDINALITY AS each(name, item)
         JOIN {schema}.leases AS l ON l.namespace = in_namespace AND l.name = each.name;
 END $$;
@@ -331,7 +331,7 @@ DECLARE
 BEGIN
     RETURN QUERY
         SELECT l.name::text, l.writes || '-' || l.nonce, {schema}.record_1(l),
-            {schema}.age_1(l, about.clock, {schema}.clock())
+            {schema}.age_1(l.written, about.clock)
         FROM {schema}.leases AS l
         WHERE l.namespace = in_namespace AND l.name >= first
             AND (after IS NULL OR l.name > after) AND (last IS NULL OR l.name < last)
@@ -354,7 +354,7 @@ BEGIN
             record = new_record::jsonb - '{nonce,ttl_ms,not_before_ms}'::text[]
         WHERE l.namespace = in_namespace AND l.name = in_name
             AND l.writes || '-' || l.nonce = expected_version
-        RETURNING l.writes || '-' || l.nonce, {schema}.age_1(l, about.clock, {schema}.clock());
+        RETURNING l.writes || '-' || l.nonce, {schema}.age_1(l.written, about.clock);
     IF FOUND THEN
         PERFORM pg_notify('{channel}', in_namespace || E'\x1f' || in_name);
     END IF;
@@ -379,7 +379,7 @@ BEGIN
     END IF;
     SELECT * INTO l FROM {schema}.leases
         WHERE namespace = in_namespace AND name = in_name FOR KEY SHARE;
-    old := {schema}.age_1(l, about.clock, {schema}.clock());
+    old := {schema}.age_1(l.written, about.clock);
     why := CASE
         WHEN l.name IS NULL THEN format('`%s` was never granted', in_name)
         WHEN l.token IS DISTINCT FROM in_token

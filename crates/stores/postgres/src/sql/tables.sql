@@ -4,7 +4,7 @@ CREATE SCHEMA IF NOT EXISTS {schema};
 
 -- One row for the whole store.
 CREATE TABLE IF NOT EXISTS {schema}.store (
-    only    boolean PRIMARY KEY DEFAULT true CHECK (only),
+    single  boolean PRIMARY KEY DEFAULT true CHECK (single),
     format  integer NOT NULL,   -- of these tables; a newer one is not touched
     store   text    NOT NULL,   -- random: another id is another store
     cluster text,               -- compared with ?cluster=
