@@ -10,8 +10,8 @@
 //!      └─────── wire (signals →, ← "look") ─────────┘  └─── lease side ── store
 //! ```
 //!
-//! `rules` decides what is due, `page` holds what both know, `sweep` kills and proves, `kernel` has
-//! all `unsafe`; `supervisor` and `keeper` are the two loops.
+//! `rules` decides what is due, `page` holds what both know, `sweep` kills and proves, `family` finds
+//! whom, `kernel` has all `unsafe`; `supervisor` and `keeper` are the two loops.
 //!
 //! **Signals.** TERM, INT, HUP, QUIT, USR1 and USR2 sent to the supervisor reach CMD alone, as they
 //! would without tenure; those that the terminal sends reach CMD's process group, as do the TERM of
@@ -23,6 +23,7 @@
 
 mod clock;
 mod cmd;
+mod family;
 mod keeper;
 mod kernel;
 mod layout;

@@ -5,7 +5,6 @@
 //! of the lease side, such as credential plugins) are not looked at: orphans go to the main thread.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -14,6 +13,7 @@ use rustix::process::{Pid, Signal, WaitOptions};
 use rustix::time::Timespec;
 
 use super::clock;
+use super::family;
 use super::kernel;
 use super::signals::Inbox;
 use super::status::Status;
@@ -88,13 +88,14 @@ pub(super) fn reap() -> Result<Option<(Pid, Status)>, Errno> {
     }
 }
 
-/// Kills the groups of all children, then the children. True if one of them refused.
+/// Kills the groups of all children, then the children, then what these have started. True if one
+/// of the children refused.
 ///
 /// A child is safe to kill by its number, for only this thread reaps it; so is its group. Groups go
 /// first: that is atomic, and beats whoever forks faster than a list of children is read.
 fn kill_children(spared: i32) -> bool {
     let own = kernel::own_group();
-    let children = children();
+    let children = family::children();
     let groups: BTreeSet<i32> =
         children.iter().filter_map(|&child| kernel::group_of(child)).collect();
     // 0 would be our own group, 1 that of a supervisor that is pid 1.
@@ -104,67 +105,14 @@ fn kill_children(spared: i32) -> bool {
             let _ = rustix::process::kill_process_group(group, Signal::KILL);
         }
     }
-    children
-        .into_iter()
-        .filter(|&child| rustix::process::kill_process(child, Signal::KILL) == Err(Errno::PERM))
-        .count()
-        > 0
-}
-
-/// The children of this process's main thread.
-fn children() -> Vec<Pid> {
-    let own = rustix::process::getpid().as_raw_pid();
-    // A /proc of another PID namespace has other numbers: better none than those of strangers.
-    let proc_is_ours = fs::read_link("/proc/self")
-        .is_ok_and(|link| link.to_str().and_then(|pid| pid.parse().ok()) == Some(own));
-    if !proc_is_ours {
-        return Vec::new();
+    let refused = children
+        .iter()
+        .filter(|&&child| rustix::process::kill_process(child, Signal::KILL) == Err(Errno::PERM))
+        .count();
+    // They would become children when those before them have died, and act until then.
+    for process in family::descendants(&children) {
+        // Whoever refuses will refuse as a child, too.
+        let _ = rustix::process::pidfd_send_signal(process, Signal::KILL);
     }
-    match fs::read_to_string(format!("/proc/self/task/{own}/children")) {
-        Ok(list) => list.split_ascii_whitespace().filter_map(parse_pid).collect(),
-        Err(_) => children_by_parent(own),
-    }
-}
-
-/// The same for kernels without that list.
-fn children_by_parent(own: i32) -> Vec<Pid> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    entries
-        .filter_map(|entry| {
-            let name = entry.ok()?.file_name();
-            let pid = parse_pid(name.to_str()?)?;
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            (parent_in(&stat) == Some(own)).then_some(pid)
-        })
-        .collect()
-}
-
-fn parse_pid(text: &str) -> Option<Pid> {
-    text.parse().ok().and_then(Pid::from_raw)
-}
-
-/// The parent in a line of /proc/PID/stat, whose second field may hold anything.
-fn parent_in(stat: &str) -> Option<i32> {
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parent_is_found_behind_any_name() {
-        assert_eq!(parent_in("12 (a) S 3) R 42 1 1"), Some(42));
-        assert_eq!(parent_in("nonsense"), None);
-    }
-
-    #[test]
-    fn both_ways_list_the_same_children() {
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let pid = Pid::from_child(&child);
-        let own = rustix::process::getpid().as_raw_pid();
-        assert!(children_by_parent(own).contains(&pid));
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
+    refused > 0
 }
