@@ -18,8 +18,9 @@
 //! a loss and of [`LeaseSide::stop`]. Signals that the caller ignores stay ignored. The keeper
 //! ignores direct ones: a service manager signals all three, and CMD must hear each once.
 //!
-//! **Exit codes.** CMD's own; 128 + n; 76 if the lease was lost, or the keeper died, while CMD ran;
-//! 70 if the keeper died while there was no work; 126 and 127 if CMD can't be executed or found.
+//! **Exit codes.** CMD's own; 128 + n; 76 if the lease was lost, or the keeper died, while CMD ran,
+//! or CMD can't be killed; 70 if the keeper died while there was no work; 126 and 127 if CMD can't
+//! be executed or found.
 
 mod clock;
 mod cmd;

@@ -269,7 +269,7 @@ impl Supervisor {
             },
         };
         if !what.is_empty() || !swept.proven || given_back == Some(false) {
-            let what = if what.is_empty() { "the work has ended" } else { what };
+            let what = if what.is_empty() { "tenure ends" } else { what };
             say(format_args!("{what}{}", outcome(swept, given_back)));
         }
     }
