@@ -100,6 +100,44 @@ fn children_that_closed_all_descriptors_die_too() {
     scene.assert_empty();
 }
 
+/// A link of a chain: it starts the next one and ends. It writes a byte, so that one sees it go on.
+const LINK: &str = r#"[ "$1" -gt 0 ] || { : >ran-out; exit; }
+    printf . >>links
+    sh "$0" $(($1 - 1)) &"#;
+/// More than a sweep takes, and not so many that a chain which escapes goes on for ever.
+const LINKS: usize = 30_000;
+
+#[test]
+fn chains_that_fork_and_exit_are_swept_to_the_last() {
+    let argv = format!(
+        "trap '' TERM
+        for i in 1 2 3 4; do (setsid sh link {LINKS} &); (sh link {LINKS} &); done
+        while :; do sleep 1; done"
+    );
+    for (way, code) in [("stop", 137), ("keeper", 76), ("supervisor", 1009)] {
+        let scene = Scene::new("chains");
+        std::fs::write(scene.path("link"), LINK).unwrap();
+        let running = scene.start("run x --stop-timeout 50ms", &["sh", "-c", &argv]);
+        let links = || std::fs::metadata(scene.path("links")).map_or(0, |file| file.len());
+        common::wait("links", || links() > 200);
+        let keeper = running.keeper();
+        match way {
+            "stop" => running.signal(Signal::TERM),
+            "keeper" => kill(keeper, Signal::KILL),
+            _ => running.signal(Signal::KILL),
+        }
+        let ended = running.end();
+        assert_eq!(ended.code, code, "{way}: {}", ended.stderr);
+        let next = scene.run("run x --wait=15s", &["true"]);
+        assert_eq!(next.code, 0, "{way}: {}", next.stderr);
+        let left = links();
+        scene.assert_empty();
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(links(), left, "{way}: a chain goes on");
+        assert!(!scene.path("ran-out").exists(), "{way}: a chain ended by itself");
+    }
+}
+
 #[test]
 fn supervisor_killed_everything_is_gone_and_the_name_free_within_a_second() {
     for count in [0, 2, 20] {
