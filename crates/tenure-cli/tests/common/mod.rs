@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test fails where it is")]
 
+pub mod schema;
 pub mod timeline;
 
 use std::ffi::OsStr;
@@ -88,10 +89,15 @@ impl Scene {
         self.spawn(command)
     }
 
-    pub fn spawn(&self, mut command: Command) -> Running<'_> {
+    pub fn spawn(&self, command: Command) -> Running<'_> {
+        let out = File::options().create(true).append(true).open(self.path("out")).unwrap();
+        self.spawn_to(command, out)
+    }
+
+    /// As `spawn`, with a stdout of its own.
+    pub fn spawn_to(&self, mut command: Command, stdout: File) -> Running<'_> {
         let stderr = self.path(&format!("stderr-{}", now()));
-        command.stderr(File::create(&stderr).unwrap());
-        command.stdout(File::options().create(true).append(true).open(self.path("out")).unwrap());
+        command.stderr(File::create(&stderr).unwrap()).stdout(stdout);
         Running { child: command.spawn().unwrap(), stderr, scene: self }
     }
 
