@@ -6,6 +6,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
+use common::timeline::Timeline;
 use common::{Scene, clock, daemons, is_alive, kill, stubborn_actor, words};
 use rustix::process::Signal;
 use tenure::core::clock::Timestamp;
@@ -243,6 +244,39 @@ fn all_three_stopped_the_child_is_dead_right_after_they_go_on() {
         assert_eq!(running.end().code, 76);
         scene.assert_empty();
     }
+}
+
+#[test]
+fn stopped_past_the_ttl_it_is_succeeded_and_no_act_passes_a_guard() {
+    let scene = Scene::new("succeeded");
+    let contender = || {
+        let mut command = scene.tenure();
+        command
+            .env("ACT_LOG", scene.path("log"))
+            .args(["run", "x", "--ttl", "2s", "--", "sh", "-c"]);
+        command.arg("trap '' TERM; exec \"$ACTOR\" --exact actor --ignored >/dev/null 2>&1");
+        scene.spawn(command)
+    };
+    let acts = |token| Timeline::read(&scene.path("log.guarded")).acts(token);
+    let old = contender();
+    common::wait("acts", || acts(1) > 3);
+    let all = [old.cmd(), old.keeper(), old.supervisor()];
+    let new = contender();
+    all.iter().for_each(|&pid| kill(pid, Signal::STOP));
+    common::wait("the successor's acts", || acts(2) > 3);
+    // The child first, and alone: for as long as that lasts, only a guard stops it.
+    let late = Timeline::read(&scene.path("log")).acts(1);
+    kill(all[0], Signal::CONT);
+    common::wait("a late act", || Timeline::read(&scene.path("log")).acts(1) > late);
+    all.iter().for_each(|&pid| kill(pid, Signal::CONT));
+    let ended = old.end();
+    assert_eq!(ended.code, 76, "{}", ended.stderr);
+    let before = acts(2);
+    common::wait("more acts of the successor", || acts(2) > before + 3);
+    new.signal(Signal::KILL);
+    common::wait("the end of all", || scene.processes().is_empty());
+    assert_eq!(Timeline::read(&scene.path("log.guarded")).overlaps(), 0);
+    assert_ne!(Timeline::read(&scene.path("log")).overlaps(), 0, "the late act was late");
 }
 
 /// Has an operator demand something of the holder of `x`.
