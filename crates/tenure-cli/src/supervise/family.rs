@@ -125,7 +125,9 @@ mod tests {
         let script = "sh -c 'setsid sleep 60 & wait $!' & wait $!";
         let mut child = Command::new("sh").args(["-c", script]).spawn().unwrap();
         let children = [Pid::from_child(&child)];
+        let started = std::time::Instant::now();
         while descendants(&children).len() < 2 {
+            assert!(started.elapsed().as_secs() < 20, "they are not found");
             std::thread::yield_now();
         }
         for process in descendants(&children) {
