@@ -303,7 +303,9 @@ impl<T: FnMut(Event)> Keeper<T> {
             cmd.signal_group(Signal::KILL);
         }
         self.seat.page.forget_cmd();
-        let swept = sweep(cmd.map(|cmd| cmd.pid), self.caller.group, &self.children, SWEEP_BOUND);
+        let (cmd, spared) = (cmd.map(|cmd| cmd.pid), self.caller.group);
+        let late = self.seat.page.view().lost;
+        let swept = sweep(cmd, spared, late, &self.children, SWEEP_BOUND);
         let status = swept.watched.or(self.end.status);
         // Read again: the work ended only now.
         let lost = self.seat.page.view().lost;
@@ -366,7 +368,8 @@ impl<T: FnMut(Event)> Keeper<T> {
             match kernel::ended_child() {
                 Ok(Some(pid)) if Some(pid) == cmd => return self.end_work(),
                 Ok(Some(pid)) => {
-                    let _ = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG);
+                    let options = WaitOptions::NOHANG;
+                    let _ = kernel::as_ordinary(|| rustix::process::waitpid(Some(pid), options));
                 }
                 Ok(None) | Err(_) => return,
             }

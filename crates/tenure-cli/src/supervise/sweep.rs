@@ -38,40 +38,61 @@ pub(super) struct Swept {
 }
 
 /// Kills and reaps all children of this thread until there are none, at most for `bound`.
-/// `spared` is the caller's process group: it is never signalled as a whole.
-pub(super) fn sweep(watched: Option<Pid>, spared: i32, children: &Inbox, bound: Duration) -> Swept {
+/// `spared` is the caller's process group: it is never signalled as a whole. If it is `late`, for the
+/// lease is lost and another may have it, whatever can be found is killed before it is inherited.
+pub(super) fn sweep(
+    watched: Option<Pid>,
+    spared: i32,
+    late: bool,
+    children: &Inbox,
+    bound: Duration,
+) -> Swept {
     let end = clock::now() + clock::nanos(bound);
     let mut swept = Swept { proven: false, refused: false, watched: None };
+    let mut hurry = late;
     loop {
         swept.refused = kill_children(spared);
-        let mut more = true;
-        for _ in 0..REAP_BATCH {
-            match reap() {
-                Ok(Some((pid, status))) if Some(pid) == watched => swept.watched = Some(status),
-                Ok(Some(_)) => {}
-                Ok(None) => {
-                    more = false;
-                    break;
-                }
-                Err(_) => {
-                    swept.proven = true;
-                    return swept;
-                }
+        if std::mem::take(&mut hurry) {
+            kill_descendants();
+        }
+        match kernel::as_ordinary(|| reap_batch(watched, &mut swept.watched)) {
+            Left::Nothing => {
+                swept.proven = true;
+                return swept;
             }
-        }
-        if clock::now() >= end {
-            return swept;
-        }
-        if !more {
-            while children.take().is_some() {}
-            // An interrupted or failed wait only means to look again.
-            let _ = poll(&mut [PollFd::new(children, PollFlags::IN)], Some(&PAUSE));
+            _ if clock::now() >= end => return swept,
+            Left::Dead => {}
+            Left::Alive => {
+                while children.take().is_some() {}
+                // An interrupted or failed wait only means to look again.
+                let _ = poll(&mut [PollFd::new(children, PollFlags::IN)], Some(&PAUSE));
+            }
         }
     }
 }
 
+/// Which children there are after some have been reaped.
+enum Left {
+    Nothing,
+    Alive,
+    /// Maybe more to reap.
+    Dead,
+}
+
+fn reap_batch(watched: Option<Pid>, ended: &mut Option<Status>) -> Left {
+    for _ in 0..REAP_BATCH {
+        match reap() {
+            Ok(Some((pid, status))) if Some(pid) == watched => *ended = Some(status),
+            Ok(Some(_)) => {}
+            Ok(None) => return Left::Alive,
+            Err(_) => return Left::Nothing,
+        }
+    }
+    Left::Dead
+}
+
 /// Reaps one child of this thread; an error means that there is none.
-pub(super) fn reap() -> Result<Option<(Pid, Status)>, Errno> {
+fn reap() -> Result<Option<(Pid, Status)>, Errno> {
     let own = (libc::__WALL | libc::__WNOTHREAD) as u32;
     let options = WaitOptions::NOHANG | WaitOptions::from_bits_retain(own);
     loop {
@@ -88,8 +109,7 @@ pub(super) fn reap() -> Result<Option<(Pid, Status)>, Errno> {
     }
 }
 
-/// Kills the groups of all children, then the children, then what these have started. True if one
-/// of the children refused.
+/// Kills the groups of all children, then the children. True if one of them refused.
 ///
 /// A child is safe to kill by its number, for only this thread reaps it; so is its group. Groups go
 /// first: that is atomic, and beats whoever forks faster than a list of children is read.
@@ -105,14 +125,18 @@ fn kill_children(spared: i32) -> bool {
             let _ = rustix::process::kill_process_group(group, Signal::KILL);
         }
     }
-    let refused = children
-        .iter()
-        .filter(|&&child| rustix::process::kill_process(child, Signal::KILL) == Err(Errno::PERM))
-        .count();
-    // They would become children when those before them have died, and act until then.
-    for process in family::descendants(&children) {
-        // Whoever refuses will refuse as a child, too.
+    children
+        .into_iter()
+        .filter(|&child| rustix::process::kill_process(child, Signal::KILL) == Err(Errno::PERM))
+        .count()
+        > 0
+}
+
+/// Kills what the children have started: it would become our child when they have died, and act
+/// until then. Once is enough, for whatever this misses is inherited.
+fn kill_descendants() {
+    for process in family::descendants(&family::children()) {
+        // Who refuses will refuse as a child, too.
         let _ = rustix::process::pidfd_send_signal(process, Signal::KILL);
     }
-    refused > 0
 }
