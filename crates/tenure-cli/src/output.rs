@@ -1,7 +1,8 @@
 //! What goes to stdout: tables for people, one JSON object a line for programs.
 //!
-//! A JSON object is flat and carries its schema's name and version as `schema`; within a version
-//! fields are only added. Its own messages go to stderr, so that stdout is data alone.
+//! A JSON object carries its schema's name and version as `schema`; within a version fields are only
+//! added. Each has its table in docs/json.md, which the tests hold it to. Messages of the command's
+//! own go to stderr, so that stdout is data alone.
 
 use std::io::{self, Write as _};
 

@@ -6,6 +6,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
+use common::timeline::Timeline;
 use common::{Scene, clock, daemons, is_alive, kill, stubborn_actor, words};
 use rustix::process::Signal;
 use tenure::core::clock::Timestamp;
@@ -98,6 +99,44 @@ fn children_that_closed_all_descriptors_die_too() {
     running.signal(Signal::TERM);
     assert_eq!(running.end().code, 137);
     scene.assert_empty();
+}
+
+/// A link of a chain: it starts the next one and ends. It writes a byte, so that one sees it go on.
+const LINK: &str = r#"[ "$1" -gt 0 ] || { : >ran-out; exit; }
+    printf . >>links
+    sh "$0" $(($1 - 1)) &"#;
+/// More than a sweep takes, and not so many that a chain which escapes goes on for ever.
+const LINKS: usize = 30_000;
+
+#[test]
+fn chains_that_fork_and_exit_are_swept_to_the_last() {
+    let argv = format!(
+        "trap '' TERM
+        for i in 1 2 3 4; do (setsid sh link {LINKS} &); (sh link {LINKS} &); done
+        while :; do sleep 1; done"
+    );
+    for (way, code) in [("stop", 137), ("keeper", 76), ("supervisor", 1009)] {
+        let scene = Scene::new("chains");
+        std::fs::write(scene.path("link"), LINK).unwrap();
+        let running = scene.start("run x --stop-timeout 50ms", &["sh", "-c", &argv]);
+        let links = || std::fs::metadata(scene.path("links")).map_or(0, |file| file.len());
+        common::wait("links", || links() > 200);
+        let keeper = running.keeper();
+        match way {
+            "stop" => running.signal(Signal::TERM),
+            "keeper" => kill(keeper, Signal::KILL),
+            _ => running.signal(Signal::KILL),
+        }
+        let ended = running.end();
+        assert_eq!(ended.code, code, "{way}: {}", ended.stderr);
+        let next = scene.run("run x --wait=15s", &["true"]);
+        assert_eq!(next.code, 0, "{way}: {}", next.stderr);
+        let left = links();
+        scene.assert_empty();
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(links(), left, "{way}: a chain goes on");
+        assert!(!scene.path("ran-out").exists(), "{way}: a chain ended by itself");
+    }
 }
 
 #[test]
@@ -205,6 +244,39 @@ fn all_three_stopped_the_child_is_dead_right_after_they_go_on() {
         assert_eq!(running.end().code, 76);
         scene.assert_empty();
     }
+}
+
+#[test]
+fn stopped_past_the_ttl_it_is_succeeded_and_no_act_passes_a_guard() {
+    let scene = Scene::new("succeeded");
+    let contender = || {
+        let mut command = scene.tenure();
+        command
+            .env("ACT_LOG", scene.path("log"))
+            .args(["run", "x", "--ttl", "2s", "--", "sh", "-c"]);
+        command.arg("trap '' TERM; exec \"$ACTOR\" --exact actor --ignored >/dev/null 2>&1");
+        scene.spawn(command)
+    };
+    let acts = |token| Timeline::read(&scene.path("log.guarded")).acts(token);
+    let old = contender();
+    common::wait("acts", || acts(1) > 3);
+    let all = [old.cmd(), old.keeper(), old.supervisor()];
+    let new = contender();
+    all.iter().for_each(|&pid| kill(pid, Signal::STOP));
+    common::wait("the successor's acts", || acts(2) > 3);
+    // The child first, and alone: for as long as that lasts, only a guard stops it.
+    let late = Timeline::read(&scene.path("log")).acts(1);
+    kill(all[0], Signal::CONT);
+    common::wait("a late act", || Timeline::read(&scene.path("log")).acts(1) > late);
+    all.iter().for_each(|&pid| kill(pid, Signal::CONT));
+    let ended = old.end();
+    assert_eq!(ended.code, 76, "{}", ended.stderr);
+    let before = acts(2);
+    common::wait("more acts of the successor", || acts(2) > before + 3);
+    new.signal(Signal::KILL);
+    common::wait("the end of all", || scene.processes().is_empty());
+    assert_eq!(Timeline::read(&scene.path("log.guarded")).overlaps(), 0);
+    assert_ne!(Timeline::read(&scene.path("log")).overlaps(), 0, "the late act was late");
 }
 
 /// Has an operator demand something of the holder of `x`.

@@ -8,7 +8,7 @@ use std::io::{Read as _, Write as _};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use common::Scene;
+use common::{Ended, Scene};
 use rustix::process::Signal;
 
 const RELAYED: [(Signal, &str); 6] = [
@@ -163,6 +163,71 @@ fn stdin_stdout_and_stderr_are_untouched() {
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!(said, "oops\n");
     assert!(child.wait().unwrap().success());
+}
+
+/// Runs `tenure WORDS` by a shell, for its redirections.
+fn redirected(scene: &Scene, words: &str) -> Ended {
+    let mut shell = scene.marked("sh");
+    shell.env("TENURE_STORE", scene.store());
+    shell.args(["-c", &format!("exec {} {words}", env!("CARGO_BIN_EXE_tenure"))]);
+    scene.spawn(shell).end()
+}
+
+#[test]
+fn closed_descriptors_are_no_trouble_and_lend_their_numbers_to_no_file_of_ours() {
+    let scene = Scene::new("closed");
+    let tells = "exec 9>fds
+        for fd in /proc/$$/fd/*; do echo \"${fd##*/} $(readlink \"$fd\")\" >&9; done
+        exit 7";
+    std::fs::write(scene.path("tells"), tells).unwrap();
+    let numbers = |told: &str| -> Vec<String> {
+        told.lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect()
+    };
+    let mut without_tenure = scene.marked("sh");
+    without_tenure.arg("tells");
+    assert_eq!(scene.spawn(without_tenure).end().code, 7);
+    let plain = numbers(&std::fs::read_to_string(scene.path("fds")).unwrap());
+    for closed in ["", "<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-"] {
+        let ended = redirected(&scene, &format!("run x -- sh tells {closed}"));
+        assert_eq!(ended.code, 7, "{closed}: {}", ended.stderr);
+        let told = std::fs::read_to_string(scene.path("fds")).unwrap();
+        for (number, redirection) in [("0 ", "<&-"), ("1 ", ">&-"), ("2 ", "2>&-")] {
+            let line = told.lines().find(|line| line.starts_with(number));
+            let is_open = line.is_some_and(|line| !line.ends_with("/dev/null"));
+            // Stdin is /dev/null anyway.
+            let shall = number != "0 " && !closed.split(' ').any(|one| one == redirection);
+            assert_eq!(is_open, shall, "{closed}: {told}");
+        }
+        let ours = ["leases.db", "memfd:"];
+        assert!(!ours.iter().any(|name| told.contains(name)), "{closed}: {told}");
+        // Those of the caller, all of them, and no more.
+        assert_eq!(numbers(&told), plain, "{closed}: {told}");
+    }
+}
+
+#[test]
+fn what_cannot_be_said_changes_nothing_but_the_exit_code_of_a_listing() {
+    let scene = Scene::new("full");
+    for (words, code) in [
+        ("run x -- sh -c 'exit 7' 2>/dev/full", 7),
+        ("run x -- sh -c 'kill -9 $PPID' 2>/dev/full", 76),
+        ("run x -- /nonexistent 2>/dev/full", 127),
+        ("run 2>/dev/full", 64),
+        ("run x 2>&-", 64),
+        ("status x >/dev/full", 74),
+        ("status x --json >/dev/full 2>/dev/full", 74),
+        ("list --all >/dev/full", 74),
+        ("why x >/dev/full", 74),
+        ("doctor >/dev/full", 74),
+        ("init >/dev/full", 74),
+        ("completions bash >/dev/full", 74),
+        ("list >&- 2>&- <&-", 0),
+    ] {
+        let ended = redirected(&scene, words);
+        assert_eq!(ended.code, code, "{words}: {}", ended.stderr);
+        assert!(!ended.stderr.contains("panicked"), "{words}: {}", ended.stderr);
+    }
+    scene.assert_empty();
 }
 
 #[test]

@@ -163,6 +163,57 @@ fn ctrl_z_stops_the_child_only() {
 }
 
 #[test]
+fn a_suspended_hold_that_is_killed_leaves_nothing_and_frees_the_name() {
+    let scene = Scene::new("suspended");
+    let mut seated = Seated::start(&scene, &["bash", "--norc", "--noediting", "-i"]);
+    seated.asks("$ ");
+    for who in ["supervisor", "keeper"] {
+        seated.types(&format!("{TENURE} run x -- cat\n"));
+        seated.asks("running as");
+        let supervisor = common::children(seated.child.id() as i32)[0];
+        let keeper = common::children(supervisor)[0];
+        let cat = common::children(keeper)[0];
+        seated.types("\x1a");
+        seated.shows("still holds `x`");
+        wait("the child stops", || is_stopped(cat));
+        kill(if who == "keeper" { keeper } else { supervisor }, Signal::KILL);
+        let next = scene.run("run x --wait=15s", &["true"]);
+        assert_eq!(next.code, 0, "{who}: {}", next.stderr);
+        assert!(!common::is_alive(cat), "{who}: the next one ran beside a stopped child");
+        seated.asks("$ ");
+    }
+    seated.types("exit 4\n");
+    assert_eq!(seated.end(), 4);
+    scene.assert_empty();
+}
+
+/// As a shell without job control does it, or an operator: no terminal is involved.
+#[test]
+fn a_stopped_child_ends_with_its_command() {
+    let scene = Scene::new("stopped");
+    for (way, code) in [("TERM", 143), ("KILL", 1009), ("keeper", 76)] {
+        let script = ": > up; while :; do sleep 0.02; done";
+        let running = scene.start("run x", &["sh", "-c", script]);
+        scene.wait_for("up");
+        std::fs::remove_file(scene.path("up")).unwrap();
+        let (keeper, cmd) = (running.keeper(), running.cmd());
+        running.signal(Signal::TSTP);
+        wait("the child stops", || is_stopped(cmd));
+        match way {
+            "TERM" => running.signal(Signal::TERM),
+            "KILL" => running.signal(Signal::KILL),
+            _ => kill(keeper, Signal::KILL),
+        }
+        let ended = running.end();
+        assert_eq!(ended.code, code, "{way}: {}", ended.stderr);
+        let next = scene.run("run x --wait=15s", &["true"]);
+        assert_eq!(next.code, 0, "{way}: {}", next.stderr);
+        assert!(!common::is_alive(cmd), "{way}");
+        scene.assert_empty();
+    }
+}
+
+#[test]
 fn the_shell_has_its_terminal_back_after_a_loss_and_after_a_kill() {
     let scene = Scene::new("back");
     let mut seated = Seated::start(&scene, &["bash", "--norc", "--noediting", "-i"]);
@@ -188,7 +239,7 @@ fn works_as_pid_1_and_reaps() {
     let scene = Scene::new("pid-1");
     let inside = ["--pid", "--fork", "--mount-proc"];
     if !scene.marked("unshare").args(inside).arg("true").status().is_ok_and(|ran| ran.success()) {
-        println!("not tried: PID namespaces are not permitted here");
+        common::not_tried("pid 1", "PID namespaces are not permitted here");
         return;
     }
     for (script, options, code) in [

@@ -33,4 +33,4 @@ pub mod suite;
 pub mod table;
 
 pub use harness::{Capability, Harness};
-pub use list::{BEHAVIOURS, session_behaviours};
+pub use list::{BEHAVIOURS, command_behaviours, session_behaviours};

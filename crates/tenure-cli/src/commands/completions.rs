@@ -1,5 +1,6 @@
 //! `completions`: prints what a shell needs to complete this command.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::CommandFactory as _;
@@ -14,7 +15,7 @@ pub(super) fn print(shell: clap_complete::Shell) -> Result<ExitCode, Failure> {
     let mut command = clap::Command::new("tenure").args(all.get_arguments()).subcommands(shown);
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut command, "tenure", &mut text);
-    // Whoever closed stdout doesn't want to read it.
-    let _ = std::io::Write::write_all(&mut std::io::stdout(), &text);
+    let mut out = std::io::stdout().lock();
+    out.write_all(&text).and_then(|()| out.flush()).map_err(|error| Failure::stdout(&error))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -17,12 +17,15 @@ use crate::view::LeaseView;
 /// After a look that failed.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// The state and token of each name, as they were told.
+type Known = BTreeMap<String, (&'static str, u64)>;
+
 pub(super) async fn watch(arguments: &Arguments, watch: &Watch) -> Result<ExitCode, Failure> {
     let session = store::choose(arguments, Own::Allowed)?.open(None).await?;
     let form = Form::of(arguments.common.json);
     let prefix = watch.name.as_ref().map_or_else(Prefix::all, Prefix::from);
     let mut hints = session.store().watch(&prefix).await?;
-    let mut known: BTreeMap<String, (&'static str, u64)> = BTreeMap::new();
+    let mut known: Option<Known> = None;
     let poll = session.profile().wake.poll();
     let stopped = tokio::signal::ctrl_c();
     tokio::pin!(stopped);
@@ -71,12 +74,10 @@ async fn look(
     }
 }
 
-/// What isn't as it was. At first that is everything that is held.
-fn changed(
-    known: &mut BTreeMap<String, (&'static str, u64)>,
-    views: Vec<LeaseView>,
-) -> Vec<LeaseView> {
-    let first = known.is_empty();
+/// What isn't as it was. At first, when nothing is known, that is everything that is held.
+fn changed(known: &mut Option<Known>, views: Vec<LeaseView>) -> Vec<LeaseView> {
+    let first = known.is_none();
+    let known = known.get_or_insert_default();
     views
         .into_iter()
         .filter(|view| {

@@ -76,6 +76,8 @@ struct Keeper<T> {
 struct End {
     status: Option<Status>,
     lost: bool,
+    /// Something of the work may live on, CMD itself if it has no status.
+    unproven: bool,
 }
 
 /// Tells the main thread when the lease side's thread ends, however it does.
@@ -173,7 +175,8 @@ impl<T: FnMut(Event)> Keeper<T> {
         let view = self.seat.page.view();
         if self.cmd.as_ref().and_then(Cmd::kill_at).is_some_and(|at| now >= at) {
             self.end_work();
-            say(format_args!("CMD did not end within the stop timeout and was killed"));
+            let killed = if self.end.status.is_some() { " and was killed" } else { "" };
+            say(format_args!("CMD did not end within the stop timeout{killed}"));
             return None;
         }
         match rules::due(&view, Side::Keeper, now) {
@@ -300,11 +303,13 @@ impl<T: FnMut(Event)> Keeper<T> {
             cmd.signal_group(Signal::KILL);
         }
         self.seat.page.forget_cmd();
-        let swept = sweep(cmd.map(|cmd| cmd.pid), self.caller.group, &self.children, SWEEP_BOUND);
+        let (cmd, spared) = (cmd.map(|cmd| cmd.pid), self.caller.group);
+        let late = self.seat.page.view().lost;
+        let swept = sweep(cmd, spared, late, &self.children, SWEEP_BOUND);
         let status = swept.watched.or(self.end.status);
         // Read again: the work ended only now.
-        let lost = view.lost;
-        self.end = End { status, lost };
+        let lost = self.seat.page.view().lost;
+        self.end = End { status, lost, unproven: !swept.proven };
         if self.work.mode == Mode::Once {
             // From now on this is what the supervisor exits with, whatever happens here.
             self.seat.page.set_exit_code(self.code());
@@ -330,6 +335,7 @@ impl<T: FnMut(Event)> Keeper<T> {
         match (self.end, self.abandoned) {
             (End { lost: true, .. }, _) => status::LOST,
             (End { status: Some(status), .. }, _) => status.code(),
+            (End { unproven: true, .. }, _) => status::LOST,
             (_, Some(signal)) => status::signalled(signal.as_raw()),
             _ => 0,
         }
@@ -362,7 +368,8 @@ impl<T: FnMut(Event)> Keeper<T> {
             match kernel::ended_child() {
                 Ok(Some(pid)) if Some(pid) == cmd => return self.end_work(),
                 Ok(Some(pid)) => {
-                    let _ = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG);
+                    let options = WaitOptions::NOHANG;
+                    let _ = kernel::as_ordinary(|| rustix::process::waitpid(Some(pid), options));
                 }
                 Ok(None) | Err(_) => return,
             }

@@ -149,17 +149,42 @@ pub(super) fn forget_variable(name: &str) {
     unsafe { std::env::remove_var(name) };
 }
 
-/// Becomes a real-time task where that is permitted; children and threads do not inherit it.
+/// Our real-time policy: children and threads do not inherit it.
+const REAL_TIME: libc::c_int = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
+
+/// Becomes a real-time task where that is permitted, unless the caller chose a policy.
 pub(super) fn take_fifo() {
-    let parameters = libc::sched_param { sched_priority: FIFO_PRIORITY };
-    // SAFETY: asks for this thread's policy.
-    if unsafe { libc::syscall(libc::SYS_sched_getscheduler, 0) }
-        != libc::c_long::from(libc::SCHED_OTHER)
-    {
-        return;
+    if policy() == libc::SCHED_OTHER {
+        set_policy(REAL_TIME, FIFO_PRIORITY);
     }
-    let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
-    // SAFETY: changes this thread's policy; `parameters` lives through the call. A refusal is fine.
+}
+
+/// Does `work` as an ordinary task, and goes on as a real-time one if this was one.
+///
+/// For reaping. The kernel clears away what anybody has looked at below /proc/PID; if the dying
+/// threads do the same, it waits for them in a loop that lets only the like of itself go first. A
+/// real-time task on their CPU was seen to spin there until it was throttled, for 950 ms.
+pub(super) fn as_ordinary<T>(work: impl FnOnce() -> T) -> T {
+    if policy() != REAL_TIME {
+        return work();
+    }
+    // The flag stays, for to clear it takes a privilege.
+    set_policy(libc::SCHED_OTHER | libc::SCHED_RESET_ON_FORK, 0);
+    let done = work();
+    set_policy(REAL_TIME, FIFO_PRIORITY);
+    done
+}
+
+fn policy() -> libc::c_int {
+    // SAFETY: asks for this thread's policy; touches no memory.
+    let policy = unsafe { libc::syscall(libc::SYS_sched_getscheduler, 0) };
+    policy as libc::c_int
+}
+
+/// Changes this thread's policy. A refusal is fine.
+fn set_policy(policy: libc::c_int, sched_priority: libc::c_int) {
+    let parameters = libc::sched_param { sched_priority };
+    // SAFETY: `parameters` lives through the call.
     unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const parameters) };
 }
 
@@ -248,5 +273,23 @@ impl BeforeExec {
         }
         change_mask(libc::SIG_SETMASK, self.mask);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_real_time_task_is_ordinary_while_it_reaps_and_no_longer() {
+        // A thread's policy dies with it.
+        let seen = std::thread::spawn(|| {
+            take_fifo();
+            (policy(), as_ordinary(policy), policy())
+        });
+        let ordinary = libc::SCHED_OTHER | libc::SCHED_RESET_ON_FORK;
+        let permitted = (REAL_TIME, ordinary, REAL_TIME);
+        let refused = (libc::SCHED_OTHER, libc::SCHED_OTHER, libc::SCHED_OTHER);
+        assert!([permitted, refused].contains(&seen.join().unwrap()));
     }
 }

@@ -10,19 +10,21 @@
 //!      └─────── wire (signals →, ← "look") ─────────┘  └─── lease side ── store
 //! ```
 //!
-//! `rules` decides what is due, `page` holds what both know, `sweep` kills and proves, `kernel` has
-//! all `unsafe`; `supervisor` and `keeper` are the two loops.
+//! `rules` decides what is due, `page` holds what both know, `sweep` kills and proves, `family` finds
+//! whom, `kernel` has all `unsafe`; `supervisor` and `keeper` are the two loops.
 //!
 //! **Signals.** TERM, INT, HUP, QUIT, USR1 and USR2 sent to the supervisor reach CMD alone, as they
 //! would without tenure; those that the terminal sends reach CMD's process group, as do the TERM of
 //! a loss and of [`LeaseSide::stop`]. Signals that the caller ignores stay ignored. The keeper
 //! ignores direct ones: a service manager signals all three, and CMD must hear each once.
 //!
-//! **Exit codes.** CMD's own; 128 + n; 76 if the lease was lost, or the keeper died, while CMD ran;
-//! 70 if the keeper died while there was no work; 126 and 127 if CMD can't be executed or found.
+//! **Exit codes.** CMD's own; 128 + n; 76 if the lease was lost, or the keeper died, while CMD ran,
+//! or CMD can't be killed; 70 if the keeper died while there was no work; 126 and 127 if CMD can't
+//! be executed or found.
 
 mod clock;
 mod cmd;
+mod family;
 mod keeper;
 mod kernel;
 mod layout;

@@ -40,7 +40,7 @@ impl Notify {
         if !self.ready && (page.is_ready() || view.phase != Phase::Waiting) {
             self.ready = self.send("READY=1");
         }
-        let status = status(&view, page.token(), now);
+        let status = status(&view, page, now);
         if status != self.said && self.send(&format!("STATUS={status}")) {
             self.said = status;
         }
@@ -78,8 +78,11 @@ fn is_good(view: &View, now: u64) -> bool {
     }
 }
 
-fn status(view: &View, token: u64, now: u64) -> String {
+fn status(view: &View, page: Page, now: u64) -> String {
+    let token = page.token();
     match view.phase {
+        // The keeper has had its last word.
+        Phase::Waiting if page.exit_code().is_some() => "ending".into(),
         Phase::Waiting => "waiting for the lease".into(),
         Phase::Ended => "the work has ended, giving the lease back".into(),
         _ if is_good(view, now) => format!("holding the lease (token {token})"),

@@ -13,6 +13,7 @@ use rustix::process::{Pid, PidfdFlags};
 use rustix::time::Timespec;
 
 use super::clock;
+use super::kernel;
 
 /// The hidden subcommand that reads a ticket from stdin and gives its name back.
 pub(crate) const RELEASE_COMMAND: &str = "__release";
@@ -33,7 +34,7 @@ pub(super) fn release(ticket: &[u8], own_name: &OsStr) -> bool {
     if !ended {
         let _ = child.kill();
     }
-    child.wait().is_ok_and(|status| ended && status.success())
+    kernel::as_ordinary(|| child.wait()).is_ok_and(|status| ended && status.success())
 }
 
 /// Waits for the child's end; false if the bound has passed.

@@ -220,7 +220,8 @@ impl Supervisor {
         for _ in 0..REAP_BATCH {
             match kernel::ended_child() {
                 Ok(Some(pid)) if pid != self.keeper => {
-                    let _ = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG);
+                    let options = WaitOptions::NOHANG;
+                    let _ = kernel::as_ordinary(|| rustix::process::waitpid(Some(pid), options));
                 }
                 _ => return,
             }
@@ -237,7 +238,11 @@ impl Supervisor {
             let _ = rustix::process::pidfd_send_signal(&self.keeper_life, Signal::KILL);
             self.signal_cmd(Signal::KILL);
         }
-        let swept = sweep(Some(self.keeper), self.caller.group, &self.children, SWEEP_BOUND);
+        let view = self.page.view();
+        // Also if the keeper's death was noticed first, after a pause.
+        let late = view.lost || rules::due(&view, Side::Supervisor, clock::now()) == Verdict::Kill;
+        let spared = self.caller.group;
+        let swept = sweep(Some(self.keeper), spared, late, &self.children, SWEEP_BOUND);
         let given_back = self.give_back(swept);
         if let Some(terminal) = &self.terminal {
             terminal.take_back();
@@ -269,7 +274,7 @@ impl Supervisor {
             },
         };
         if !what.is_empty() || !swept.proven || given_back == Some(false) {
-            let what = if what.is_empty() { "the work has ended" } else { what };
+            let what = if what.is_empty() { "tenure ends" } else { what };
             say(format_args!("{what}{}", outcome(swept, given_back)));
         }
     }

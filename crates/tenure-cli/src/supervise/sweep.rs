@@ -5,7 +5,6 @@
 //! of the lease side, such as credential plugins) are not looked at: orphans go to the main thread.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -14,6 +13,7 @@ use rustix::process::{Pid, Signal, WaitOptions};
 use rustix::time::Timespec;
 
 use super::clock;
+use super::family;
 use super::kernel;
 use super::signals::Inbox;
 use super::status::Status;
@@ -38,40 +38,61 @@ pub(super) struct Swept {
 }
 
 /// Kills and reaps all children of this thread until there are none, at most for `bound`.
-/// `spared` is the caller's process group: it is never signalled as a whole.
-pub(super) fn sweep(watched: Option<Pid>, spared: i32, children: &Inbox, bound: Duration) -> Swept {
+/// `spared` is the caller's process group: it is never signalled as a whole. If it is `late`, for the
+/// lease is lost and another may have it, whatever can be found is killed before it is inherited.
+pub(super) fn sweep(
+    watched: Option<Pid>,
+    spared: i32,
+    late: bool,
+    children: &Inbox,
+    bound: Duration,
+) -> Swept {
     let end = clock::now() + clock::nanos(bound);
     let mut swept = Swept { proven: false, refused: false, watched: None };
+    let mut hurry = late;
     loop {
         swept.refused = kill_children(spared);
-        let mut more = true;
-        for _ in 0..REAP_BATCH {
-            match reap() {
-                Ok(Some((pid, status))) if Some(pid) == watched => swept.watched = Some(status),
-                Ok(Some(_)) => {}
-                Ok(None) => {
-                    more = false;
-                    break;
-                }
-                Err(_) => {
-                    swept.proven = true;
-                    return swept;
-                }
+        if std::mem::take(&mut hurry) {
+            kill_descendants();
+        }
+        match kernel::as_ordinary(|| reap_batch(watched, &mut swept.watched)) {
+            Left::Nothing => {
+                swept.proven = true;
+                return swept;
             }
-        }
-        if clock::now() >= end {
-            return swept;
-        }
-        if !more {
-            while children.take().is_some() {}
-            // An interrupted or failed wait only means to look again.
-            let _ = poll(&mut [PollFd::new(children, PollFlags::IN)], Some(&PAUSE));
+            _ if clock::now() >= end => return swept,
+            Left::Dead => {}
+            Left::Alive => {
+                while children.take().is_some() {}
+                // An interrupted or failed wait only means to look again.
+                let _ = poll(&mut [PollFd::new(children, PollFlags::IN)], Some(&PAUSE));
+            }
         }
     }
 }
 
+/// Which children there are after some have been reaped.
+enum Left {
+    Nothing,
+    Alive,
+    /// Maybe more to reap.
+    Dead,
+}
+
+fn reap_batch(watched: Option<Pid>, ended: &mut Option<Status>) -> Left {
+    for _ in 0..REAP_BATCH {
+        match reap() {
+            Ok(Some((pid, status))) if Some(pid) == watched => *ended = Some(status),
+            Ok(Some(_)) => {}
+            Ok(None) => return Left::Alive,
+            Err(_) => return Left::Nothing,
+        }
+    }
+    Left::Dead
+}
+
 /// Reaps one child of this thread; an error means that there is none.
-pub(super) fn reap() -> Result<Option<(Pid, Status)>, Errno> {
+fn reap() -> Result<Option<(Pid, Status)>, Errno> {
     let own = (libc::__WALL | libc::__WNOTHREAD) as u32;
     let options = WaitOptions::NOHANG | WaitOptions::from_bits_retain(own);
     loop {
@@ -94,7 +115,7 @@ pub(super) fn reap() -> Result<Option<(Pid, Status)>, Errno> {
 /// first: that is atomic, and beats whoever forks faster than a list of children is read.
 fn kill_children(spared: i32) -> bool {
     let own = kernel::own_group();
-    let children = children();
+    let children = family::children();
     let groups: BTreeSet<i32> =
         children.iter().filter_map(|&child| kernel::group_of(child)).collect();
     // 0 would be our own group, 1 that of a supervisor that is pid 1.
@@ -111,60 +132,11 @@ fn kill_children(spared: i32) -> bool {
         > 0
 }
 
-/// The children of this process's main thread.
-fn children() -> Vec<Pid> {
-    let own = rustix::process::getpid().as_raw_pid();
-    // A /proc of another PID namespace has other numbers: better none than those of strangers.
-    let proc_is_ours = fs::read_link("/proc/self")
-        .is_ok_and(|link| link.to_str().and_then(|pid| pid.parse().ok()) == Some(own));
-    if !proc_is_ours {
-        return Vec::new();
-    }
-    match fs::read_to_string(format!("/proc/self/task/{own}/children")) {
-        Ok(list) => list.split_ascii_whitespace().filter_map(parse_pid).collect(),
-        Err(_) => children_by_parent(own),
-    }
-}
-
-/// The same for kernels without that list.
-fn children_by_parent(own: i32) -> Vec<Pid> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    entries
-        .filter_map(|entry| {
-            let name = entry.ok()?.file_name();
-            let pid = parse_pid(name.to_str()?)?;
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            (parent_in(&stat) == Some(own)).then_some(pid)
-        })
-        .collect()
-}
-
-fn parse_pid(text: &str) -> Option<Pid> {
-    text.parse().ok().and_then(Pid::from_raw)
-}
-
-/// The parent in a line of /proc/PID/stat, whose second field may hold anything.
-fn parent_in(stat: &str) -> Option<i32> {
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parent_is_found_behind_any_name() {
-        assert_eq!(parent_in("12 (a) S 3) R 42 1 1"), Some(42));
-        assert_eq!(parent_in("nonsense"), None);
-    }
-
-    #[test]
-    fn both_ways_list_the_same_children() {
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let pid = Pid::from_child(&child);
-        let own = rustix::process::getpid().as_raw_pid();
-        assert!(children_by_parent(own).contains(&pid));
-        child.kill().unwrap();
-        child.wait().unwrap();
+/// Kills what the children have started: it would become our child when they have died, and act
+/// until then. Once is enough, for whatever this misses is inherited.
+fn kill_descendants() {
+    for process in family::descendants(&family::children()) {
+        // Who refuses will refuse as a child, too.
+        let _ = rustix::process::pidfd_send_signal(process, Signal::KILL);
     }
 }
