@@ -242,7 +242,8 @@ fn unreadable(bytes: &[u8], source: Option<serde_json::Error>) -> Error {
     }
 }
 
-/// A small string map: at most [`METADATA_BYTES_MAX`] bytes, keys and values together.
+/// A small string map: at most [`METADATA_BYTES_MAX`] bytes, keys and values together, and no NUL
+/// in them, which not every store can keep.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "BTreeMap<String, String>", into = "BTreeMap<String, String>")]
 pub struct Metadata(BTreeMap<String, String>);
@@ -257,7 +258,7 @@ impl Metadata {
     /// The same map with one entry more, or another value.
     ///
     /// # Errors
-    /// [`Invalid`](ErrorKind::Invalid): longer than [`METADATA_BYTES_MAX`] altogether.
+    /// [`Invalid`](ErrorKind::Invalid): longer than [`METADATA_BYTES_MAX`] altogether, or a NUL.
     pub fn with(mut self, key: impl Into<String>, value: impl Into<String>) -> Result<Self, Error> {
         self.0.insert(key.into(), value.into());
         Self::try_from(self.0)
@@ -290,6 +291,11 @@ impl TryFrom<BTreeMap<String, String>> for Metadata {
             return Err(Error::invalid(format!(
                 "the metadata is {bytes} bytes long; at most {METADATA_BYTES_MAX} are allowed"
             )));
+        }
+        if let Some((key, _)) =
+            map.iter().find(|(key, value)| key.contains('\0') || value.contains('\0'))
+        {
+            return Err(Error::invalid(format!("the metadata under {key:?} has a NUL in it")));
         }
         Ok(Self(map))
     }
@@ -410,6 +416,7 @@ pub(crate) mod tests {
     fn metadata_is_bounded_and_reasons_are_cut() {
         assert!(Metadata::new().with("k", "v".repeat(METADATA_BYTES_MAX)).is_err());
         assert!(Metadata::new().with("k", "v".repeat(METADATA_BYTES_MAX - 1)).is_ok());
+        assert!(Metadata::new().with("k", "a\0b").is_err());
         assert_eq!(reason("a\nb"), "a b");
         assert_eq!(reason(&"é".repeat(200)).len(), REASON_BYTES_MAX);
     }

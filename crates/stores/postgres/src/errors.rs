@@ -153,6 +153,9 @@ fn meaning(db: &DbError, schema: &str) -> (ErrorKind, String) {
         _ if *code == SqlState::DATA_CORRUPTED || *code == SqlState::INDEX_CORRUPTED => {
             (ErrorKind::Corrupt, format!("the database is damaged: {said}; restore it"))
         }
+        _ if *code == SqlState::UNTRANSLATABLE_CHARACTER => {
+            (ErrorKind::Invalid, "a text has a NUL in it, which PostgreSQL can't keep".to_owned())
+        }
         _ if *code == SqlState::DISK_FULL => (
             ErrorKind::Unavailable,
             "the server's disk is full, and nothing was written; free some space".to_owned(),

@@ -160,6 +160,12 @@ pub(crate) fn acquired(row: &Row, name: &Name, store: StoreId) -> Result<Acquire
         let token = token(get(row, "token")?)?;
         return Ok(Acquired::Granted(Grant { token, version: version(row)?, store }));
     }
+    if outcome == "locked" {
+        let message = "the name is free, but a transaction under its last grant's guard has not \
+                       ended; try again";
+        let error = Error::new(ErrorKind::Unavailable, Operation::Acquire, message);
+        return Ok(Acquired::Failed(error.with_name(name)));
+    }
     Ok(match snapshot(row, name, store) {
         Ok(Some(snapshot)) => Acquired::Refused(Box::new(snapshot)),
         Ok(None) => return Err(garbled()),
@@ -236,10 +242,14 @@ fn garbled() -> Error {
 
 /// Rounded up: a grant must not look shorter than it is.
 fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)
+    bounded(duration.as_nanos().div_ceil(1_000_000))
 }
 
 fn micros(duration: Duration) -> i64 {
-    // A thousandth of the largest, since the functions compare it with milliseconds.
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX).min(i64::MAX / 1000)
+    bounded(duration.as_micros())
+}
+
+/// At most what the functions can still multiply by a thousand: as good as for ever.
+fn bounded(number: u128) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX).min(i64::MAX / 1000)
 }

@@ -187,10 +187,11 @@ impl Harness for Postgres {
     ) -> Result<Box<dyn GuardedTransaction>, Error> {
         let connection = wait(client(&url()));
         let schema = &self.scratch.schema;
-        let begin = format!(
-            "CREATE TABLE IF NOT EXISTS {schema}.guarded (only int PRIMARY KEY, value text); BEGIN"
+        let create = format!(
+            "CREATE TABLE IF NOT EXISTS {schema}.guarded (single int PRIMARY KEY, value text)"
         );
-        wait(connection.batch_execute(&begin)).unwrap();
+        wait(connection.batch_execute(&create)).unwrap();
+        wait(connection.batch_execute("BEGIN")).unwrap();
         let (schema, grant) = (schema.clone(), grant.clone());
         let guarded = Guarded { connection, schema, namespace: namespace.clone(), grant };
         guarded.check()?;
@@ -233,7 +234,7 @@ impl GuardedTransaction for Guarded {
     fn write(&mut self, value: &str) -> Result<(), Error> {
         self.run(&format!(
             "INSERT INTO {}.guarded VALUES (1, {value}) \
-             ON CONFLICT (only) DO UPDATE SET value = excluded.value",
+             ON CONFLICT (single) DO UPDATE SET value = excluded.value",
             self.schema,
             value = quoted(value)
         ))

@@ -173,7 +173,7 @@ pub fn ttl_below_store_minimum(harness: &dyn Harness) {
 #[allow(non_snake_case, reason = "the name is that of the list of behaviours")]
 pub fn metadata_4KiB_round_trip(harness: &dyn Harness) {
     let (a, b) = Player::two(harness);
-    let awkward = "ä \"quoted\" \\ \n\t\u{1f600} \u{202e}'; DROP TABLE leases; --\0";
+    let awkward = "ä \"quoted\" \\ \n\t\u{1f600} \u{202e}'; DROP TABLE leases; --\u{1}";
     let rest = METADATA_BYTES_MAX - awkward.len() - "awkward".len() - "rest".len();
     let metadata = Metadata::new()
         .with("awkward", awkward)
