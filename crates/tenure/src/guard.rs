@@ -3,17 +3,23 @@
 //! `check()` tells a holder that it may act; only a guard at the resource stops the effect of a
 //! holder that was paused in between. A guard remembers the highest token it has seen, and lets
 //! no older one through. Here is one for resources without a database, kept in a small file. For
-//! a resource in the SQLite file of the leases themselves, `Lease::guard` (feature `sqlite`)
-//! guards a whole transaction: lease and effect are then one.
+//! a resource in the database of the leases themselves, [`Lease::guard`] guards a whole
+//! transaction: lease and effect are then one.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+#[cfg(feature = "postgres")]
+use std::pin::Pin;
 
 use tenure_core::error::{Error, ErrorKind, Operation};
 pub use tenure_core::guard::GuardError;
 use tenure_core::guard::admit;
 use tenure_core::identity::FencingToken;
+
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use crate::connect::TransactionGuard;
+use crate::lease::{Lease, Proof};
 
 /// The longest content of a high-water file: the digits of a `u64`, and a line's end.
 const CONTENT_MAX: u64 = 32;
@@ -108,47 +114,92 @@ impl HighWaterFile {
     }
 }
 
+/// A user's own transaction on the store that the leases are in, which a
+/// [`Lease::guard`](crate::Lease::guard) can check within.
+///
+/// SQLite's transactions are checked at once; those of PostgreSQL when the verdict is awaited.
+/// It can't be implemented elsewhere.
+pub trait GuardedTransaction: sealed::Checks {}
+
+impl<T: sealed::Checks> GuardedTransaction for T {}
+
+pub(crate) mod sealed {
+    /// How a kind of transaction is checked.
+    pub trait Checks {
+        /// `Result<(), GuardError>`, or a future of it.
+        type Verdict;
+
+        /// Whether the grant of `proof` is in force.
+        fn check(self, proof: &crate::Proof) -> Self::Verdict;
+    }
+}
+
+/// The answer for a transaction of another store than the session's.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+fn another_store(kind: &str, proof: &Proof) -> GuardError {
+    let message = format!(
+        "this session's leases aren't in {kind}, so no transaction of one is guarded by them; use \
+         a high-water guard"
+    );
+    let error = Error::new(ErrorKind::Misconfigured, Operation::Guard, message);
+    GuardError::Failed(error.with_name(proof.name()))
+}
+
 #[cfg(feature = "sqlite")]
-mod transaction {
-    //! The guard of a transaction on the leases' own file.
+impl sealed::Checks for &crate::sqlite::rusqlite::Transaction<'_> {
+    type Verdict = Result<(), GuardError>;
 
-    use tenure_core::error::{Error, ErrorKind, Operation};
-
-    use super::GuardError;
-    use crate::lease::{Lease, Proof};
-    use crate::sqlite::rusqlite::Transaction;
-
-    impl Lease {
-        /// As [`Proof::guard`].
-        ///
-        /// # Errors
-        /// As [`Proof::guard`].
-        pub fn guard(&self, transaction: &Transaction<'_>) -> Result<(), GuardError> {
-            self.proof().guard(transaction)
+    fn check(self, proof: &Proof) -> Self::Verdict {
+        match proof.transaction_guard() {
+            TransactionGuard::Sqlite(guard) => guard.check(self, proof.name(), proof.token()),
+            _ => Err(another_store("an SQLite file", proof)),
         }
     }
+}
 
-    impl Proof {
-        /// Lets a transaction on the file that holds the leases go on only while this grant is
-        /// in force. What it then commits, it commits under the lease: no clock, no pause and no
-        /// late effect can come between.
-        ///
-        /// Begin the transaction as an immediate one, and keep it shorter than
-        /// [`GUARDED_TRANSACTION_MAX`](crate::sqlite::GUARDED_TRANSACTION_MAX): it is the
-        /// file's one writer, and nothing is renewed meanwhile.
-        ///
-        /// # Errors
-        /// `Rejected`: roll back, another may act already. `Failed`: it couldn't be told; roll
-        /// back, too.
-        pub fn guard(&self, transaction: &Transaction<'_>) -> Result<(), GuardError> {
-            let Some(guard) = self.sqlite_guard() else {
-                let message = "this session's leases aren't in an SQLite file, so no transaction \
-                               of one is guarded by them; use a high-water guard";
-                let error = Error::new(ErrorKind::Misconfigured, Operation::Guard, message);
-                return Err(GuardError::Failed(error.with_name(self.name())));
-            };
-            guard.check(transaction, self.name(), self.token())
-        }
+#[cfg(feature = "postgres")]
+impl<'t> sealed::Checks for &'t crate::postgres::tokio_postgres::Transaction<'_> {
+    type Verdict = Pin<Box<dyn Future<Output = Result<(), GuardError>> + Send + 't>>;
+
+    fn check(self, proof: &Proof) -> Self::Verdict {
+        let proof = proof.clone();
+        Box::pin(async move {
+            match proof.transaction_guard() {
+                TransactionGuard::Postgres(guard) => {
+                    guard.check(self, proof.name(), proof.token()).await
+                }
+                _ => Err(another_store("PostgreSQL", &proof)),
+            }
+        })
+    }
+}
+
+impl Lease {
+    /// As [`Proof::guard`].
+    pub fn guard<T: GuardedTransaction>(&self, transaction: T) -> T::Verdict {
+        self.proof().guard(transaction)
+    }
+}
+
+impl Proof {
+    /// Lets a transaction on the store that holds the leases go on only while this grant is in
+    /// force. What it then commits, it commits under the lease: no clock, no pause and no late
+    /// effect can come between. The next grant of the name waits until it has ended.
+    ///
+    /// - `lease.guard(&rusqlite_transaction)?` on SQLite. Begin it as an immediate one, and keep
+    ///   it shorter than `sqlite::GUARDED_TRANSACTION_MAX`: it is the file's one writer, and
+    ///   nothing is renewed meanwhile.
+    /// - `lease.guard(&postgres_transaction).await?` on PostgreSQL, for as long as it takes:
+    ///   renewals go on. See `postgres::Guard`.
+    ///
+    /// # Errors
+    /// The verdict is a [`GuardError`]: `NotInForce`: roll back, another may act already;
+    /// `Failed`: it couldn't be told; roll back, too.
+    ///
+    /// # Cancel safety
+    /// A verdict that was dropped let nothing through: roll back.
+    pub fn guard<T: GuardedTransaction>(&self, transaction: T) -> T::Verdict {
+        transaction.check(self)
     }
 }
 

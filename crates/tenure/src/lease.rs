@@ -437,9 +437,9 @@ impl Proof {
         }
     }
 
-    #[cfg(feature = "sqlite")]
-    pub(crate) fn sqlite_guard(&self) -> Option<&crate::connect::SqliteGuard> {
-        self.shared.guard.as_ref()
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub(crate) fn transaction_guard(&self) -> &crate::connect::TransactionGuard {
+        &self.shared.guard
     }
 
     /// Until when it may be acted, on this machine's interval clock.

@@ -35,8 +35,7 @@ pub struct SessionBuilder {
     suspended_limit: bool,
     meter: Arc<dyn Meter>,
     pub(crate) time: Time,
-    #[cfg(feature = "sqlite")]
-    guard: Option<connect::SqliteGuard>,
+    guard: connect::TransactionGuard,
     /// Instead of the operating system's: tests are the same each time.
     pub(crate) chance: Option<Chance>,
 }
@@ -61,8 +60,16 @@ impl SessionBuilder {
     /// The SQLite store, opened by the caller: as [`store`](Self::store), and its leases guard
     /// transactions.
     #[cfg(feature = "sqlite")]
-    pub fn sqlite(self, store: connect::SqliteStore) -> Self {
-        let guard = Some(store.guard());
+    pub fn sqlite(self, store: tenure_sqlite::SqliteStore) -> Self {
+        let guard = connect::TransactionGuard::Sqlite(store.guard());
+        Self { guard, ..self.store(Arc::new(store)) }
+    }
+
+    /// The PostgreSQL store, opened by the caller, on a pool of its own perhaps: as
+    /// [`store`](Self::store), and its leases guard transactions on the same database.
+    #[cfg(feature = "postgres")]
+    pub fn postgres(self, store: tenure_postgres::PostgresStore) -> Self {
+        let guard = connect::TransactionGuard::Postgres(store.guard());
         Self { guard, ..self.store(Arc::new(store)) }
     }
 
@@ -126,7 +133,6 @@ impl SessionBuilder {
                 store,
                 namespace: self.namespace.clone().unwrap_or_default(),
                 require: None,
-                #[cfg(feature = "sqlite")]
                 guard: self.guard,
             },
             StoreChoice::Url(url) => {
@@ -155,7 +161,6 @@ impl SessionBuilder {
             ends_with_process: self.ends_with_process,
             suspended_limit: self.suspended_limit,
             chance,
-            #[cfg(feature = "sqlite")]
             guard: opened.guard,
         });
         let looked = Arc::downgrade(&shared);
@@ -188,8 +193,7 @@ impl Session {
             suspended_limit: false,
             meter: Arc::new(NoMeter),
             time: Time::System,
-            #[cfg(feature = "sqlite")]
-            guard: None,
+            guard: connect::TransactionGuard::None,
             chance: None,
         }
     }

@@ -40,8 +40,7 @@ pub(crate) struct Parts {
     pub(crate) ends_with_process: bool,
     pub(crate) suspended_limit: bool,
     pub(crate) chance: Chance,
-    #[cfg(feature = "sqlite")]
-    pub(crate) guard: Option<crate::connect::SqliteGuard>,
+    pub(crate) guard: crate::connect::TransactionGuard,
 }
 
 /// What the session's tasks and threads share.
@@ -68,8 +67,11 @@ pub(crate) struct Shared {
     holds: Mutex<HashMap<u64, Arc<Cell>>>,
     next_epoch: AtomicU64,
     outbox: Mutex<Vec<(Arc<Cell>, Ending)>>,
-    #[cfg(feature = "sqlite")]
-    pub(crate) guard: Option<crate::connect::SqliteGuard>,
+    #[cfg_attr(
+        not(any(feature = "sqlite", feature = "postgres")),
+        expect(dead_code, reason = "no store in this build has transactions")
+    )]
+    pub(crate) guard: crate::connect::TransactionGuard,
     /// Tokens of names whose store was reset under us: the next grant must be above them.
     forgotten: Mutex<HashMap<Name, (Instant, FencingToken)>>,
 }
@@ -96,7 +98,6 @@ impl Shared {
             holds: Mutex::default(),
             next_epoch: AtomicU64::new(1),
             outbox: Mutex::default(),
-            #[cfg(feature = "sqlite")]
             guard: parts.guard,
             forgotten: Mutex::default(),
         })

@@ -53,14 +53,14 @@ pub(crate) fn from_statement(
     // The backend was told to end: just before the commit, or just after.
     let ended = matches!(db.code().code(), "57P01" | "57P02" | "57P05");
     let kind = if ended && writes { ErrorKind::OutcomeUnknown } else { kind };
-    Error::new(kind, operation, message).with_source(error).into()
+    Error::new(kind, operation, message).into()
 }
 
 /// A connection that could not be made.
 pub(crate) fn from_connecting(error: tokio_postgres::Error, operation: Operation) -> Error {
     if let Some(db) = error.as_db_error() {
         let (kind, message) = meaning(db, "");
-        return Error::new(kind, operation, message).with_source(error);
+        return Error::new(kind, operation, message);
     }
     let (kind, message) = match source_of::<rustls::Error>(&error) {
         Some(tls) => (
@@ -90,7 +90,7 @@ pub(crate) fn from_connecting(error: tokio_postgres::Error, operation: Operation
             ),
         ),
     };
-    Error::new(kind, operation, message).with_source(error)
+    Error::new(kind, operation, message)
 }
 
 /// The innermost reason, if there is one that says more.

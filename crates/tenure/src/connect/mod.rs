@@ -10,18 +10,32 @@ use tenure_core::identity::Namespace;
 use tenure_core::memory::MemoryStore;
 use tenure_core::store::{Level, Store, StoreAdmin};
 
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
 /// An open store, and what its URL said beside it.
 pub(crate) struct Opened {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) namespace: Namespace,
     pub(crate) require: Option<Level>,
-    /// What guards transactions on the leases' own file.
-    #[cfg(feature = "sqlite")]
-    pub(crate) guard: Option<SqliteGuard>,
+    pub(crate) guard: TransactionGuard,
 }
 
-#[cfg(feature = "sqlite")]
-pub(crate) use tenure_sqlite::{Guard as SqliteGuard, SqliteStore};
+/// What guards a user's own transactions, where lease and resource can be in one.
+#[derive(Clone, Default)]
+pub(crate) enum TransactionGuard {
+    #[default]
+    None,
+    #[cfg(feature = "sqlite")]
+    Sqlite(tenure_sqlite::Guard),
+    #[cfg(feature = "postgres")]
+    Postgres(tenure_postgres::Guard),
+}
+
+/// A store that was just opened, with its guard.
+type WithGuard = (Arc<dyn Store>, TransactionGuard);
 
 /// What a URL says, taken apart.
 struct Url<'a> {
@@ -32,21 +46,18 @@ struct Url<'a> {
     namespace: Option<Namespace>,
 }
 
-/// The schemes of stores that tenure has, and the feature that compiles each in.
-const SCHEMES: [(&str, Option<&str>); 2] = [("memory", None), ("sqlite", Some("sqlite"))];
+/// The schemes of stores that tenure has, the feature that compiles each in, and whether it is.
+const SCHEMES: [(&str, Option<&str>, bool); 4] = [
+    ("memory", None, true),
+    ("sqlite", Some("sqlite"), cfg!(feature = "sqlite")),
+    ("postgres", Some("postgres"), cfg!(feature = "postgres")),
+    ("postgresql", Some("postgres"), cfg!(feature = "postgres")),
+];
 
 /// The schemes that this build can open.
 #[must_use]
 pub fn schemes() -> Vec<&'static str> {
-    SCHEMES.iter().filter(|(_, feature)| compiled(*feature)).map(|(scheme, _)| *scheme).collect()
-}
-
-fn compiled(feature: Option<&str>) -> bool {
-    match feature {
-        None => true,
-        Some("sqlite") => cfg!(feature = "sqlite"),
-        Some(_) => false,
-    }
+    SCHEMES.iter().filter(|(.., compiled)| *compiled).map(|(scheme, ..)| *scheme).collect()
 }
 
 /// Opens the store of a URL.
@@ -58,25 +69,18 @@ pub(crate) async fn open(
 ) -> Result<Opened, Error> {
     let url = Url::parse(url)?;
     let namespace = namespace.or(url.namespace.clone()).unwrap_or_default();
-    #[cfg(feature = "sqlite")]
-    let mut guard = None;
-    let store: Arc<dyn Store> = match url.scheme {
-        "memory" => Arc::new(memory(&url.rest, clock, chance).opened(namespace.clone())),
-        #[cfg(feature = "sqlite")]
-        "sqlite" => {
-            let store = sqlite(&url, namespace.clone(), clock, chance).await?;
-            guard = Some(store.guard());
-            Arc::new(store)
+    let (store, guard): WithGuard = match url.scheme {
+        "memory" => {
+            let store = memory(&url.rest, clock, chance).opened(namespace.clone());
+            (Arc::new(store), TransactionGuard::None)
         }
+        #[cfg(feature = "sqlite")]
+        "sqlite" => sqlite::open(&url, namespace.clone(), clock, chance).await?,
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => postgres::open(&url, namespace.clone(), chance).await?,
         other => return Err(not_compiled(other)),
     };
-    Ok(Opened {
-        store,
-        namespace,
-        require: url.require,
-        #[cfg(feature = "sqlite")]
-        guard,
-    })
+    Ok(Opened { store, namespace, require: url.require, guard })
 }
 
 /// Opens the operator's side of the store of a URL.
@@ -91,11 +95,9 @@ pub async fn admin(url: &str, chance: &mut Chance) -> Result<Arc<dyn StoreAdmin>
     let url = Url::parse(url)?;
     match url.scheme {
         #[cfg(feature = "sqlite")]
-        "sqlite" => {
-            let namespace = url.namespace.clone().unwrap_or_default();
-            let clock = Arc::new(crate::clock::SystemClock);
-            Ok(Arc::new(sqlite(&url, namespace, clock, chance).await?))
-        }
+        "sqlite" => sqlite::admin(&url, chance).await,
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => postgres::admin(&url, chance),
         "memory" => {
             let _ = chance;
             let message = "a store in memory needs no setting up, and ends with its process";
@@ -115,18 +117,6 @@ fn memory(name: &str, clock: Arc<dyn Clock>, chance: &mut Chance) -> MemoryStore
     let mut shared =
         SHARED.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
     shared.entry(name.to_owned()).or_insert_with(|| MemoryStore::new(clock, chance)).clone()
-}
-
-#[cfg(feature = "sqlite")]
-async fn sqlite(
-    url: &Url<'_>,
-    namespace: Namespace,
-    clock: Arc<dyn Clock>,
-    chance: &mut Chance,
-) -> Result<SqliteStore, Error> {
-    let mut config = tenure_sqlite::SqliteConfig::from_url(&format!("sqlite:{}", url.rest))?;
-    config.namespace = namespace;
-    SqliteStore::open(config, clock, Chance::seeded(chance.next_u64())).await
 }
 
 impl<'a> Url<'a> {
@@ -165,8 +155,8 @@ fn once<T>(option: &str, place: &mut Option<T>, value: T) -> Result<(), Error> {
 }
 
 fn not_compiled(scheme: &str) -> Error {
-    match SCHEMES.iter().find(|(known, _)| *known == scheme) {
-        Some((_, Some(feature))) => Error::new(
+    match SCHEMES.iter().find(|(known, ..)| *known == scheme) {
+        Some((_, Some(feature), _)) => Error::new(
             ErrorKind::Misconfigured,
             Operation::Open,
             format!(
