@@ -235,6 +235,15 @@ pub(crate) struct ForceRelease {
     pub(crate) now: bool,
 }
 
+/// Whose clock decides expiry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ClockChoice {
+    /// The store's own
+    Store,
+    /// Each contender's, which watches a record that doesn't change
+    Observed,
+}
+
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Init {
     /// Print what would be done, and do nothing
@@ -244,6 +253,10 @@ pub(crate) struct Init {
     /// A mark that `?cluster=` is compared with, so that two fleets don't share a store unawares
     #[arg(long, value_name = "NAME")]
     pub(crate) cluster: Option<String>,
+    /// Whose clock decides when a grant has expired, for as long as the store exists: the
+    /// store's own, or each contender's, for a store that fails over between hosts
+    #[arg(long, value_enum, default_value_t = ClockChoice::Store)]
+    pub(crate) clock: ClockChoice,
 }
 
 /// Reads the command line.

@@ -124,6 +124,7 @@ fn meaning(db: &DbError, schema: &str) -> (ErrorKind, String) {
             format!("`{said}` has the largest token there is; no later one can be granted"),
         ),
         _ if *code == SqlState::UNDEFINED_TABLE
+            || *code == SqlState::UNDEFINED_OBJECT
             || *code == SqlState::UNDEFINED_FUNCTION
             || *code == SqlState::INVALID_SCHEMA_NAME =>
         {

@@ -77,6 +77,10 @@ impl PostgresStore {
         let pushes = config.push && hears_itself(&server, &config).await;
         let mut profile = Profile::new("postgres", Arc::clone(&location));
         profile.level = opened.level;
+        if opened.expiry == Expiry::Observed {
+            // A guard couldn't tell whether a grant has expired.
+            profile.level = profile.level.min(Level::Fenced);
+        }
         profile.expiry = opened.expiry;
         profile.wake = if pushes { Wake::Push(POLL_PUSHED) } else { Wake::Poll(POLL) };
         let listening = pushes.then(|| Listening::new(&config));

@@ -22,7 +22,7 @@ const HINTS_MAX: usize = 256;
 /// Between two tries to connect again.
 const RETRY: Duration = Duration::from_secs(1);
 /// How long a notification may take that a session sends to itself.
-const HEARS_WITHIN: Duration = Duration::from_secs(1);
+const HEARS_WITHIN: Duration = Duration::from_millis(500);
 /// Between the namespace and the name in a notification. Names have no control characters.
 const SEPARATOR: char = '\u{1f}';
 

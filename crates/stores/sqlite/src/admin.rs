@@ -27,6 +27,12 @@ impl StoreAdmin for SqliteStore {
     /// Opening has created the file and its tables; this adds the mark.
     fn init<'a>(&'a self, options: &'a InitOptions) -> Answer<'a, StoreId> {
         Box::pin(async move {
+            if options.observed {
+                return self.located(Err(Error::invalid(
+                    "an SQLite file's expiry is decided by the clock of its one host; there is \
+                     nothing to observe",
+                )));
+            }
             let cluster = options.cluster.clone();
             if let Some(cluster) = &cluster {
                 self.located(cluster::check(cluster))?;

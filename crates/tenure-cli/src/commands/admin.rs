@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 use tenure::core::store::{Finding, InitOptions, Verdict};
 
-use crate::args::{Arguments, Init};
+use crate::args::{Arguments, ClockChoice, Init};
 use crate::exit::{Failure, MISCONFIGURED};
 use crate::output::{self, Form};
 use crate::store::{self, Default as Own};
@@ -27,6 +27,7 @@ pub(super) async fn init(arguments: &Arguments, init: &Init) -> Result<ExitCode,
     }
     let mut options = InitOptions::default();
     options.cluster.clone_from(&init.cluster);
+    options.observed = init.clock == ClockChoice::Observed;
     let id = admin.init(&options).await?;
     let told = match Form::of(arguments.common.json) {
         Form::Json => output::json_line(&serde_json::json!({
