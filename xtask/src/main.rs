@@ -14,7 +14,7 @@ cargo xtask CHORE
   verify            all that CI runs; changes nothing
   fix               mends what can be mended: formatting, and lints with a known cure
   sim [ARGS]        the simulation: --seeds N, --from SEED, --seed SEED to replay one
-  conformance       the suite on every store, then the table behaviour x store
+  conformance [STORE|all]   the suite on one store's real servers, or on every store
   stores up|down|status [NAME…]   real servers for the tests, on free ports
   soak [ROUNDS]     rounds of killed, stopped and resumed commands under an observer
   bench             rates and latencies beside the raw statement, in one run
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         "verify" => verify(),
         "fix" => fix(),
         "sim" => sim(&rest),
-        "conformance" => conformance(),
+        "conformance" => conformance(&rest),
         #[cfg(target_os = "linux")]
         "stores" => stores::run(&root(), &rest),
         #[cfg(not(target_os = "linux"))]
@@ -76,7 +76,12 @@ fn verify() -> Result<(), String> {
     step("documentation", doc)?;
     crate_count()?;
     sim(&["--seeds".to_owned(), CI_SEEDS.to_owned()])?;
-    step("tests", cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"]))?;
+    let mut tests = cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"]);
+    #[cfg(target_os = "linux")]
+    let servers = stores::Servers::up(&root(), &[])?;
+    #[cfg(target_os = "linux")]
+    tests.envs(servers.lines.iter().cloned());
+    step("tests", tests)?;
     println!("verified in {} s", started.elapsed().as_secs());
     Ok(())
 }
@@ -103,12 +108,36 @@ fn sim(args: &[String]) -> Result<(), String> {
     step("simulation", run)
 }
 
-fn conformance() -> Result<(), String> {
-    step("the suite on memory", cargo(&["test", "--package", "tenure-conformance"]))?;
-    step(
-        "the suite on SQLite",
-        cargo(&["test", "--package", "tenure-sqlite", "--test", "conformance"]),
-    )
+/// Each store: its package, and the servers that its suite needs.
+const STORES: [(&str, &str, &[&str]); 3] = [
+    ("memory", "tenure-conformance", &[]),
+    ("sqlite", "tenure-sqlite", &[]),
+    ("postgres", "tenure-postgres", &["postgres", "pgbouncer"]),
+];
+
+fn conformance(args: &[String]) -> Result<(), String> {
+    let asked = args.first().map_or("all", String::as_str);
+    let chosen: Vec<_> =
+        STORES.iter().filter(|(store, ..)| asked == "all" || asked == *store).collect();
+    if chosen.is_empty() {
+        let known: Vec<_> = STORES.iter().map(|(store, ..)| *store).collect();
+        return Err(format!("there is no store `{asked}`; {} and all are", known.join(", ")));
+    }
+    for (store, package, needs) in chosen {
+        let mut tests = cargo(&["test", "--package", package, "--all-features"]);
+        #[cfg(target_os = "linux")]
+        let needs: Vec<String> = needs.iter().map(|name| (*name).to_owned()).collect();
+        #[cfg(target_os = "linux")]
+        let _servers = if needs.is_empty() {
+            None
+        } else {
+            let servers = stores::Servers::up(&root(), &needs)?;
+            tests.envs(servers.lines.iter().cloned());
+            Some(servers)
+        };
+        step(&format!("the suite on {store}"), tests)?;
+    }
+    Ok(())
 }
 
 fn soak(args: &[String]) -> Result<(), String> {

@@ -52,14 +52,47 @@ const START_MAX: Duration = Duration::from_secs(60);
 pub(crate) fn run(checkout: &Path, args: &[String]) -> Result<(), String> {
     let site = Site::of(checkout)?;
     match args.split_first().map(|(verb, names)| (verb.as_str(), names)) {
-        Some(("up", names)) => up(site, &chosen(names)?),
+        Some(("up", names)) => {
+            for (variable, value) in up(site, &chosen(names)?)? {
+                println!("{variable}={value}");
+            }
+            Ok(())
+        }
         Some(("down", names)) => down(&site, &chosen(names)?),
         Some(("status", [])) => status(&site),
         _ => Err(help()),
     }
 }
 
-fn up(mut site: Site, chosen: &[&dyn Server]) -> Result<(), String> {
+/// Servers that run for as long as this lives, unless they ran before.
+pub(crate) struct Servers {
+    /// Where tests find them.
+    pub(crate) lines: Vec<(String, String)>,
+    /// The site, if it is ours to clear.
+    ours: Option<Site>,
+}
+
+impl Servers {
+    /// Starts the servers of these names; none: all.
+    pub(crate) fn up(checkout: &Path, names: &[String]) -> Result<Self, String> {
+        let ours = Site::of(checkout)?;
+        let before = !ours.processes().is_empty();
+        let lines = up(Site::of(checkout)?, &chosen(names)?)?;
+        Ok(Self { lines, ours: (!before).then_some(ours) })
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        if let Some(site) = &self.ours
+            && let Err(why) = down(site, &[])
+        {
+            eprintln!("the servers can't be stopped: {why}");
+        }
+    }
+}
+
+fn up(mut site: Site, chosen: &[&dyn Server]) -> Result<Vec<(String, String)>, String> {
     let servers = with_needs(chosen);
     let _lock = site.lock()?;
     let begun = Instant::now();
@@ -74,12 +107,14 @@ fn up(mut site: Site, chosen: &[&dyn Server]) -> Result<(), String> {
         start_all(&site, &wave)?;
     }
     eprintln!("== all answer after {:.1} s", begun.elapsed().as_secs_f64());
-    println!("{FOLDER_VARIABLE}={}", site.root().display());
-    println!("TENURE_TEST_CA={}", Certificates::of(&site).authority.display());
-    for (variable, value) in servers.iter().flat_map(|server| server.lines(&site)) {
-        println!("{variable}={value}");
-    }
-    Ok(())
+    let authority = Certificates::of(&site).authority.display().to_string();
+    let mut lines = vec![
+        (FOLDER_VARIABLE.to_owned(), site.root().display().to_string()),
+        ("TENURE_TEST_CA".to_owned(), authority),
+    ];
+    let told = servers.iter().flat_map(|server| server.lines(&site));
+    lines.extend(told.map(|(variable, value)| (variable.to_string(), value)));
+    Ok(lines)
 }
 
 /// Starts servers beside each other; the error tells of all that failed.
