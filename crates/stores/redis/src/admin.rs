@@ -1,0 +1,152 @@
+//! The operator's side: what `init` writes and what `doctor` finds.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use redis::Value;
+use tenure_core::identity::StoreId;
+use tenure_core::store::{Answer, Finding, InitOptions, StoreAdmin, Verdict};
+use tenure_core::{Error, ErrorKind, Operation};
+
+use crate::config::check_cluster;
+use crate::errors::unintelligible;
+use crate::keys::BUCKETS;
+use crate::link::Link;
+use crate::nature::Nature;
+use crate::reply::{list, text};
+use crate::script::{Call, MARK, carry_out};
+use crate::store::RedisStore;
+
+/// A clock that is off by more than this is worth a word.
+const OFFSET_MOST: Duration = Duration::from_secs(1);
+/// An answer that takes longer than this makes a short ttl hard to keep.
+const ANSWER_MOST: Duration = Duration::from_millis(100);
+/// How often the round trip is measured.
+const ROUND_TRIPS: usize = 8;
+
+impl StoreAdmin for RedisStore {
+    fn setup(&self) -> String {
+        let prefix = &self.session.config.prefix;
+        format!(
+            "# redis.conf: keep what was acknowledged, and drop nothing\n\
+             appendonly yes\nappendfsync always\nmaxmemory-policy noeviction\n\
+             # a user for tenure alone\n\
+             ACL SETUSER tenure on >PASSWORD ~{prefix}:* &{prefix}:* -@all +@connection \
+             +eval +evalsha +time +hget +hmget +hset +hincrby +pexpire +persist +zadd +zrem \
+             +zrangebylex +publish +subscribe +unsubscribe +config|get +info +cluster|slots\n\
+             # the ids, one for each bucket: written when the store is first opened\n\
+             HSET {} format 1 id … token 0\n",
+            self.session.keys.store(0)
+        )
+    }
+
+    /// Opening has written the ids; this adds the mark.
+    fn init<'a>(&'a self, options: &'a InitOptions) -> Answer<'a, StoreId> {
+        Box::pin(async move {
+            if let Some(cluster) = &options.cluster {
+                check_cluster(cluster)?;
+                self.bear(cluster).await.map_err(|error| self.located(error))?;
+            }
+            let store = self.session.store();
+            store.ok_or_else(|| self.located(unintelligible(Operation::Init)))
+        })
+    }
+
+    fn diagnose(&self) -> Answer<'_, Vec<Finding>> {
+        Box::pin(async move {
+            let found = async {
+                let mut findings =
+                    Nature::ask(&self.session.route, Operation::Diagnose).await?.findings();
+                let mut clocks = Vec::new();
+                let mut slowest = Duration::ZERO;
+                for link in self.session.route.servers().await? {
+                    let (off, took) = measured(&link).await?;
+                    clocks.push(off);
+                    slowest = slowest.max(took);
+                }
+                findings.push(clock(&clocks));
+                findings.push(latency(slowest));
+                findings.push(self.permissions().await);
+                Ok(findings)
+            };
+            found.await.map_err(|error: Error| self.located(error))
+        })
+    }
+}
+
+impl RedisStore {
+    async fn bear(&self, cluster: &str) -> Result<(), Error> {
+        let keys = &self.session.keys;
+        let calls: Vec<Call> = (0..BUCKETS)
+            .map(|bucket| {
+                let mut call = Call::new(bucket, &MARK, &[keys.store(bucket)]);
+                call.arg(cluster);
+                call
+            })
+            .collect();
+        for reply in carry_out(&self.session.route, Operation::Init, &calls).await {
+            if text(&reply?) != Some(cluster) {
+                return Err(Error::new(
+                    ErrorKind::Misconfigured,
+                    Operation::Init,
+                    format!("the store bears another mark than `{cluster}` already; keep that"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Opening tries all commands that a script needs; a lack of one would have been told.
+    async fn permissions(&self) -> Finding {
+        match self.session.adopt(Operation::Diagnose).await {
+            Ok(_) => Finding::new("permissions", Verdict::Good, "this user may do what is needed"),
+            Err(error) => Finding::new("permissions", Verdict::Bad, error.to_string()),
+        }
+    }
+}
+
+/// How far the server's clock stands from this machine's, in µs, and how long an answer takes.
+async fn measured(link: &Link) -> Result<(i64, Duration), Error> {
+    let (mut off, mut least, mut most) = (0, Duration::MAX, Duration::ZERO);
+    for _ in 0..ROUND_TRIPS {
+        let begun = Instant::now();
+        let answer = link.ask(redis::cmd("TIME"), Operation::Diagnose).await?;
+        let took = begun.elapsed();
+        let here = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() - took / 2;
+        let there = micros(&answer).ok_or_else(|| unintelligible(Operation::Diagnose))?;
+        if took < least {
+            least = took;
+            off = there.saturating_sub(i64::try_from(here.as_micros()).unwrap_or(i64::MAX));
+        }
+        most = most.max(took);
+    }
+    Ok((off, most))
+}
+
+fn micros(answer: &Value) -> Option<i64> {
+    let [seconds, micros] = list(answer)? else { return None };
+    let seconds: i64 = text(seconds)?.parse().ok()?;
+    seconds.checked_mul(1_000_000)?.checked_add(text(micros)?.parse().ok()?)
+}
+
+fn clock(off: &[i64]) -> Finding {
+    let furthest = off.iter().copied().max_by_key(|off| off.abs()).unwrap_or(0);
+    let apart = Duration::from_micros(furthest.unsigned_abs());
+    let side = if furthest < 0 { "behind" } else { "ahead of" };
+    let detail = format!("the server's clock is {apart:.1?} {side} this machine's");
+    if apart > OFFSET_MOST {
+        let cure = "no decision compares the two, but one of them may be about to be set: run NTP \
+                    on both, slewing";
+        Finding::new("clock", Verdict::Limited, format!("{detail}; {cure}"))
+    } else {
+        Finding::new("clock", Verdict::Good, detail)
+    }
+}
+
+fn latency(slowest: Duration) -> Finding {
+    let detail = format!("the slowest of {ROUND_TRIPS} answers took {slowest:.1?}");
+    if slowest > ANSWER_MOST {
+        Finding::new("latency", Verdict::Limited, format!("{detail}: use a longer ttl"))
+    } else {
+        Finding::new("latency", Verdict::Good, detail)
+    }
+}
