@@ -57,6 +57,15 @@ pub(crate) fn from_server(said: &ServerError, operation: Operation) -> Error {
             ErrorKind::Denied,
             format!("this user lacks a permission ({detail}); docs/stores/redis.md names them all"),
         ),
+        // From within a script: once it has opened the store, it may have written by then.
+        "ERR" if detail.contains("The user executing the script") => (
+            if operation == Operation::Open || operation == Operation::Diagnose {
+                ErrorKind::Denied
+            } else {
+                ErrorKind::OutcomeUnknown
+            },
+            format!("this user lacks a permission ({detail}); docs/stores/redis.md names them all"),
+        ),
         "LOADING" => (
             ErrorKind::Unavailable,
             "the server is loading its data; it will answer when it has".to_owned(),

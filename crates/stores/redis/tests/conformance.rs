@@ -4,8 +4,6 @@
 mod common;
 
 use common::harness::{Home, Redis};
+use common::url_of;
 
-tenure_conformance::conformance!(|| Redis::at(
-    "redis",
-    Home::Shared(common::url_of("TENURE_TEST_REDIS"))
-));
+tenure_conformance::conformance!(|| Redis::at("redis", Home::Shared(url_of("TENURE_TEST_REDIS"))));

@@ -62,9 +62,19 @@ pub const DURABLE: [&str; 6] = ["--appendonly", "yes", "--appendfsync", "always"
 
 impl Server {
     pub fn start(arguments: &[&str]) -> Self {
+        Self::start_with("".as_ref(), arguments)
+    }
+
+    /// With a configuration file before the arguments, if one is named; each try has a copy.
+    pub fn start_with(file: &std::path::Path, arguments: &[&str]) -> Self {
         let directory = std::env::temp_dir().join(format!("tenure-redis-{:x}", unique()));
         std::fs::create_dir_all(&directory).unwrap();
-        let arguments: Vec<String> = arguments.iter().map(|text| (*text).to_owned()).collect();
+        let mut arguments: Vec<String> = arguments.iter().map(|text| (*text).to_owned()).collect();
+        if !file.as_os_str().is_empty() {
+            let copy = directory.join("server.conf");
+            std::fs::copy(file, &copy).unwrap();
+            arguments.insert(0, copy.to_str().unwrap().to_owned());
+        }
         // Somebody else may have taken a port that was free: then another is tried.
         for _ in 0..10 {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -134,11 +144,16 @@ impl Drop for Server {
 }
 
 fn spawn(port: u16, directory: &std::path::Path, arguments: &[String]) -> Child {
+    let (file, options) = match arguments.split_first() {
+        Some((first, rest)) if !first.starts_with("--") => (Some(first), rest),
+        _ => (None, arguments),
+    };
     Command::new("redis-server")
+        .args(file)
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--daemonize", "no"])
         .arg("--dir")
         .arg(directory)
-        .args(arguments)
+        .args(options)
         .stdout(Stdio::null())
         .spawn()
         .expect("redis-server is installed (apt install redis-server)")
