@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use redis::Value;
+use tenure_core::cluster;
 use tenure_core::identity::StoreId;
 use tenure_core::store::{Answer, Finding, InitOptions, StoreAdmin, Verdict};
 use tenure_core::{Error, ErrorKind, Operation};
 
-use crate::config::check_cluster;
 use crate::errors::unintelligible;
 use crate::keys::BUCKETS;
 use crate::link::Link;
@@ -31,8 +31,8 @@ impl StoreAdmin for RedisStore {
              appendonly yes\nappendfsync always\nmaxmemory-policy noeviction\n\
              # a user for tenure alone\n\
              ACL SETUSER tenure on >PASSWORD ~{prefix}:* &{prefix}:* -@all +@connection \
-             +eval +evalsha +time +hget +hmget +hset +hincrby +pexpire +persist +zadd +zrem \
-             +zrangebylex +publish +subscribe +unsubscribe +config|get +info +cluster|slots\n\
+             +eval +evalsha +time +hget +hmget +hset +hincrby +exists +pexpire +persist +zadd \
+             +zrem +zcard +zrange +zrangebylex +publish +subscribe +unsubscribe +config|get +info +cluster|slots\n\
              # the ids, one for each bucket: written when the store is first opened\n\
              HSET {} format 1 id … token 0\n",
             self.session.keys.store(0)
@@ -42,9 +42,16 @@ impl StoreAdmin for RedisStore {
     /// Opening has written the ids; this adds the mark.
     fn init<'a>(&'a self, options: &'a InitOptions) -> Answer<'a, StoreId> {
         Box::pin(async move {
-            if let Some(cluster) = &options.cluster {
-                check_cluster(cluster)?;
-                self.bear(cluster).await.map_err(|error| self.located(error))?;
+            if options.observed {
+                return Err(self.located(Error::new(
+                    ErrorKind::Misconfigured,
+                    Operation::Init,
+                    "a Redis store's expiry is decided by the server's clock; leave the clock out",
+                )));
+            }
+            if let Some(mark) = &options.cluster {
+                cluster::check(mark)?;
+                self.bear(mark).await.map_err(|error| self.located(error))?;
             }
             let store = self.session.store();
             store.ok_or_else(|| self.located(unintelligible(Operation::Init)))
@@ -74,22 +81,18 @@ impl StoreAdmin for RedisStore {
 }
 
 impl RedisStore {
-    async fn bear(&self, cluster: &str) -> Result<(), Error> {
+    async fn bear(&self, mark: &str) -> Result<(), Error> {
         let keys = &self.session.keys;
         let calls: Vec<Call> = (0..BUCKETS)
             .map(|bucket| {
                 let mut call = Call::new(bucket, &MARK, &[keys.store(bucket)]);
-                call.arg(cluster);
+                call.arg(mark);
                 call
             })
             .collect();
         for reply in carry_out(&self.session.route, Operation::Init, &calls).await {
-            if text(&reply?) != Some(cluster) {
-                return Err(Error::new(
-                    ErrorKind::Misconfigured,
-                    Operation::Init,
-                    format!("the store bears another mark than `{cluster}` already; keep that"),
-                ));
+            if text(&reply?) != Some(mark) {
+                return Err(cluster::taken(mark));
             }
         }
         Ok(())

@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use percent_encoding::percent_decode_str;
 use redis::RedisConnectionInfo;
+use tenure_core::cluster;
 use tenure_core::error::Error;
-use tenure_core::identity::{Name, Namespace};
+use tenure_core::identity::Namespace;
 
 use crate::keys::PREFIX;
 
-const OPTIONS: &str =
-    "namespace, cluster, prefix, and with Sentinel sentinel_username and sentinel_password";
+const OPTIONS: &str = "namespace, cluster, prefix, with TLS ca, and with Sentinel sentinel_username \
+                       and sentinel_password";
 /// The longest prefix of keys, in bytes.
 const PREFIX_BYTES_MAX: usize = 64;
 const REDIS_PORT: u16 = 6379;
@@ -41,7 +42,7 @@ pub(crate) enum Place {
     /// One server.
     One(Server),
     /// The master of a service, as sentinels name it.
-    Sentinel { sentinels: Vec<Server>, service: String, master: Login, tls: bool },
+    Sentinel { sentinels: Vec<Server>, service: String, master: Login, tls: Option<Tls> },
     /// A cluster, of which these are known.
     Cluster(Vec<Server>),
     /// One server, as the host's own client reaches it.
@@ -52,8 +53,15 @@ pub(crate) enum Place {
 #[derive(Clone)]
 pub(crate) struct Server {
     pub(crate) address: Address,
-    pub(crate) tls: bool,
+    pub(crate) tls: Option<Tls>,
     pub(crate) login: Login,
+}
+
+/// An encrypted connection, and who is trusted with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tls {
+    /// A PEM file of certificates. None: whom browsers trust.
+    pub(crate) authorities: Option<PathBuf>,
 }
 
 /// Where a server listens.
@@ -99,7 +107,7 @@ impl fmt::Display for Address {
 /// Without credentials.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let s = |tls: bool| if tls { "s" } else { "" };
+        let s = |tls: &Option<Tls>| if tls.is_some() { "s" } else { "" };
         let all = |servers: &[Server]| {
             let each: Vec<String> =
                 servers.iter().map(|server| server.address.to_string()).collect();
@@ -110,18 +118,18 @@ impl fmt::Display for Place {
                 write!(f, "redis+unix://{}?db={}", path.display(), login.database)
             }
             Self::One(Server { address, tls, login }) => {
-                write!(f, "redis{}://{address}/{}", s(*tls), login.database)
+                write!(f, "redis{}://{address}/{}", s(tls), login.database)
             }
             Self::Sentinel { sentinels, service, master, tls } => write!(
                 f,
                 "redis{}+sentinel://{}/{service}/{}",
-                s(*tls),
+                s(tls),
                 all(sentinels),
                 master.database
             ),
             Self::Cluster(servers) => {
-                let tls = servers.first().is_some_and(|server| server.tls);
-                write!(f, "redis{}+cluster://{}/", s(tls), all(servers))
+                let tls = servers.first().map_or("", |server| s(&server.tls));
+                write!(f, "redis{tls}+cluster://{}/", all(servers))
             }
             Self::Client(client) => {
                 let info = client.get_connection_info();
@@ -171,7 +179,8 @@ impl RedisConfig {
     ///   `sentinel_password`
     /// - `redis+cluster://[USER[:PASSWORD]@]HOST[:PORT],HOST…/`
     ///
-    /// with `rediss` in the place of `redis` for TLS, and `?namespace=N&cluster=C&prefix=P`.
+    /// with `rediss` in the place of `redis` for TLS, and `?namespace=N&cluster=C&prefix=P`. `ca` is a
+    /// PEM file of the authorities that TLS trusts, in the place of those that browsers trust.
     /// User and password are percent-decoded. `cluster` is the mark that the store must bear,
     /// and has nothing to do with Redis Cluster.
     ///
@@ -190,13 +199,14 @@ impl RedisConfig {
         };
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let mut options = Options::parse(query)?;
+        let tls = tls.then(|| Tls { authorities: options.take("ca").map(PathBuf::from) });
         let place = match kind {
             "" => {
                 let (login, host, path) = authority(rest)?;
                 let login = Login { database: database(path)?, ..login };
                 Place::One(Server { address: address(host, REDIS_PORT)?, tls, login })
             }
-            "unix" if !tls => {
+            "unix" if tls.is_none() => {
                 let database = database(&options.take("db").unwrap_or_default())?;
                 let login = Login { database, ..Login::default() };
                 if !rest.starts_with('/') {
@@ -209,7 +219,7 @@ impl RedisConfig {
                 if !path.is_empty() {
                     return Err(Error::invalid("a Redis cluster has no databases to choose from"));
                 }
-                Place::Cluster(servers(hosts, REDIS_PORT, tls, &login)?)
+                Place::Cluster(servers(hosts, REDIS_PORT, tls.as_ref(), &login)?)
             }
             "sentinel" => {
                 let (login, hosts, path) = authority(rest)?;
@@ -225,7 +235,7 @@ impl RedisConfig {
                     database: 0,
                 };
                 Place::Sentinel {
-                    sentinels: servers(hosts, SENTINEL_PORT, tls, &own)?,
+                    sentinels: servers(hosts, SENTINEL_PORT, tls.as_ref(), &own)?,
                     service: decoded(service)?,
                     master: Login { database: database(number)?, ..login },
                     tls,
@@ -265,19 +275,12 @@ impl RedisConfig {
                 "the prefix of keys has a brace or a control character in it; leave it out",
             ));
         }
-        self.cluster.as_deref().map_or(Ok(()), check_cluster)
+        self.cluster.as_deref().map_or(Ok(()), cluster::check)
     }
 
     pub(crate) fn offset(&self) -> i64 {
         self.clock_offset.load(Ordering::SeqCst)
     }
-}
-
-/// A mark is text as a name is.
-pub(crate) fn check_cluster(cluster: &str) -> Result<(), Error> {
-    Name::new(cluster)
-        .map(drop)
-        .map_err(|error| Error::invalid(format!("the cluster mark can't be used: {error}")))
 }
 
 /// The options of a URL, each taken once.
@@ -334,10 +337,12 @@ fn decoded(text: &str) -> Result<String, Error> {
         .map_err(|_| Error::invalid("a part of the URL isn't percent-encoded UTF-8"))
 }
 
-fn servers(hosts: &str, port: u16, tls: bool, login: &Login) -> Result<Vec<Server>, Error> {
+fn servers(hosts: &str, port: u16, tls: Option<&Tls>, login: &Login) -> Result<Vec<Server>, Error> {
     let each = hosts.split(',').filter(|host| !host.is_empty());
     let servers: Vec<Server> = each
-        .map(|host| Ok(Server { address: address(host, port)?, tls, login: login.clone() }))
+        .map(|host| {
+            Ok(Server { address: address(host, port)?, tls: tls.cloned(), login: login.clone() })
+        })
         .collect::<Result<_, Error>>()?;
     if servers.is_empty() {
         return Err(Error::invalid("the URL names no host"));
@@ -421,6 +426,7 @@ mod tests {
             ("redis+unix://run/x", "redis+unix:///PATH"),
             ("redis+ring://host", "`redis+sentinel:`"),
             ("redis://host?db=1", "no option `db` here; it has namespace, cluster, prefix"),
+            ("redis://host?ca=/x", "no option `ca`"),
             ("redis://host?sentinel_password=x", "no option `sentinel_password`"),
             ("redis://host?prefix=a&prefix=b", "given twice"),
             ("redis://host?prefix=", "1 to 64"),

@@ -35,6 +35,7 @@ mod rows;
 mod script;
 mod session;
 mod store;
+mod tls;
 mod watch;
 
 pub use config::RedisConfig;

@@ -1,12 +1,11 @@
 //! Connections to one server: made when they are needed, checked, and replaced when they are gone.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use redis::aio::{MultiplexedConnection, PubSub};
 use redis::{AsyncConnectionConfig, Pipeline, RedisConnectionInfo, RedisResult, Value};
-use rustls::pki_types::ServerName;
 use tenure_core::{Error, ErrorKind, Operation};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -14,9 +13,10 @@ use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use crate::config::{Address, Login, Server};
+use crate::config::{Address, Login, Server, Tls};
 use crate::errors::{from_login, from_server, unanswered, unintelligible, unreachable};
 use crate::reply::{list, pairs, text};
+use crate::tls::encrypted;
 
 /// How long connecting may take, from the look-up of the name to the server's word for itself.
 pub(crate) const CONNECT_MAX: Duration = Duration::from_secs(3);
@@ -29,7 +29,7 @@ const SENTINEL_ROUNDS_MAX: usize = 2;
 pub(crate) enum Target {
     Server(Server),
     Client(redis::Client),
-    Sentinel { sentinels: Vec<Server>, service: String, master: Login, tls: bool },
+    Sentinel { sentinels: Vec<Server>, service: String, master: Login, tls: Option<Tls> },
 }
 
 /// The way to one server. Its connection is shared by all requests.
@@ -205,7 +205,7 @@ impl Link {
         for sentinel in sentinels {
             match named_by(sentinel, service).await {
                 Ok(address) => {
-                    return Ok(Server { address, tls: *tls, login: master.clone() });
+                    return Ok(Server { address, tls: tls.clone(), login: master.clone() });
                 }
                 Err(error) => failed = Some(error),
             }
@@ -306,37 +306,10 @@ async fn dial(server: &Server) -> Result<Box<dyn Stream>, Error> {
         Address::Tcp { host, port } => {
             let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(unreachable)?;
             stream.set_nodelay(true).map_err(unreachable)?;
-            if !server.tls {
-                return Ok(Box::new(stream));
+            match &server.tls {
+                None => Ok(Box::new(stream)),
+                Some(tls) => Ok(Box::new(encrypted(tls, host, stream).await?)),
             }
-            let name = ServerName::try_from(host.clone()).map_err(unreachable)?;
-            let connector = tokio_rustls::TlsConnector::from(tls()?);
-            Ok(Box::new(connector.connect(name, stream).await.map_err(unreachable)?))
         }
     }
-}
-
-/// TLS by ring, trusting whom the system trusts (or the files that `SSL_CERT_FILE` names).
-fn tls() -> Result<Arc<rustls::ClientConfig>, Error> {
-    static TLS: OnceLock<Arc<rustls::ClientConfig>> = OnceLock::new();
-    if let Some(config) = TLS.get() {
-        return Ok(Arc::clone(config));
-    }
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        return Err(Error::new(
-            ErrorKind::Misconfigured,
-            Operation::Open,
-            "this system trusts nobody; install its certificates (ca-certificates), or set \
-             SSL_CERT_FILE",
-        ));
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(unreachable)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::clone(TLS.get_or_init(|| Arc::new(config))))
 }

@@ -39,8 +39,9 @@ pub(crate) fn pairs(value: &Value) -> Vec<(&str, &str)> {
 pub(crate) enum Said {
     /// It isn't the store that the caller believes in; nothing was done.
     Reset,
-    /// Done: the bucket's count of tokens, the server's clock in µs, an answer for each item.
-    Done { tokens: u64, now: i64, answers: Vec<Value> },
+    /// Done: the bucket's count of tokens, the server's clock in µs, an answer for each item, and
+    /// names to look at, whether their leases are gone.
+    Done { tokens: u64, now: i64, answers: Vec<Value>, drawn: Vec<Value> },
 }
 
 impl Said {
@@ -49,10 +50,15 @@ impl Said {
         match text(parts.first()?)? {
             "reset" => Some(Self::Reset),
             "done" => {
-                let Value::Array(answers) = parts.pop()? else { return None };
                 let now = text(parts.get(2)?)?.parse().ok()?;
                 let tokens = text(parts.get(1)?)?.parse().ok()?;
-                Some(Self::Done { tokens, now, answers })
+                let mut lists = parts.drain(3..);
+                let Some(Value::Array(answers)) = lists.next() else { return None };
+                let drawn = match lists.next() {
+                    Some(Value::Array(drawn)) => drawn,
+                    _ => Vec::new(),
+                };
+                Some(Self::Done { tokens, now, answers, drawn })
             }
             _ => None,
         }
@@ -77,10 +83,8 @@ mod tests {
         ]);
         let said = Said::read(value).unwrap();
         let answers = vec![bulk("x")];
-        assert_eq!(
-            said,
-            Said::Done { tokens: i64::MAX as u64, now: 1_767_225_600_000_000, answers }
-        );
+        let (tokens, now, drawn) = (i64::MAX as u64, 1_767_225_600_000_000, Vec::new());
+        assert_eq!(said, Said::Done { tokens, now, answers, drawn });
         assert_eq!(Said::read(Value::Array(vec![bulk("reset")])), Some(Said::Reset));
         assert_eq!(Said::read(Value::Okay), None);
     }

@@ -8,7 +8,7 @@ use redis::Value;
 use tenure_core::{Error, ErrorKind, Operation};
 use tokio::sync::Mutex;
 
-use crate::config::{Address, Login, Place, Server};
+use crate::config::{Address, Login, Place, Server, Tls};
 use crate::errors::unintelligible;
 use crate::keys::{BUCKETS, Keys};
 use crate::link::{Link, Target};
@@ -30,7 +30,7 @@ pub(crate) struct Cluster {
     seeds: Vec<Arc<Link>>,
     /// The host of each seed: nodes that don't know their own are reached there.
     hosts: Vec<String>,
-    tls: bool,
+    tls: Option<Tls>,
     login: Login,
     /// Whether the map may be of yesterday.
     stale: AtomicBool,
@@ -53,7 +53,7 @@ impl Route {
                 Self::One(Link::new(Target::Sentinel { sentinels, service, master, tls }))
             }
             Place::Cluster(servers) => Self::Cluster(Cluster {
-                tls: servers.first().is_some_and(|server| server.tls),
+                tls: servers.first().and_then(|server| server.tls.clone()),
                 login: servers.first().map(|server| server.login.clone()).unwrap_or_default(),
                 hosts: servers.iter().map(|server| host_of(&server.address)).collect(),
                 seeds: servers
@@ -199,7 +199,7 @@ impl Cluster {
                 let address = range.owner.clone();
                 Link::new(Target::Server(Server {
                     address,
-                    tls: self.tls,
+                    tls: self.tls.clone(),
                     login: self.login.clone(),
                 }))
             });

@@ -5,7 +5,7 @@ use std::time::Duration;
 use redis::Value;
 use tenure_core::decide::{self, asked};
 use tenure_core::identity::{FencingToken, Instance, Name, Nonce, StoreId, Successor};
-use tenure_core::record::{FORMAT, Happened, Record, Reservation, State, Transition, reason};
+use tenure_core::record::{FORMAT, Record, State};
 use tenure_core::store::{Claim, Hold, Release, Snapshot, Version};
 use tenure_core::{Error, ErrorKind, Operation};
 
@@ -138,28 +138,12 @@ pub(crate) fn tell_hold(call: &mut Call, hold: &Hold) {
 
 /// What release.lua is told of a release.
 pub(crate) fn tell_release(call: &mut Call, release: &Release) {
-    let (what, why) = match &release.successor {
-        Some(reserved) => {
-            (Happened::Transferred, format!("to {}: {}", reserved.successor, release.why))
-        }
-        None => (Happened::Released, release.why.clone()),
-    };
-    let transition = Transition {
-        what,
-        who: release.instance.to_string(),
-        at: release.at,
-        token: release.token,
-        why: reason(&why),
-    };
-    let reserved_for = release.successor.as_ref().map(|reserved| Reservation {
-        successor: reserved.successor.clone(),
-        lasts: reserved.lasts,
-    });
+    let (state, transition) = decide::released_as(release);
     call.arg(holder(&release.instance))
         .number(release.claim)
         .number(release.token)
         .number(release.nonce)
-        .arg(json(&State::Released { reserved_for }))
+        .arg(json(&state))
         .arg(json(&transition))
         .arg(release.successor.as_ref().map(|to| successor(&to.successor)).unwrap_or_default())
         .number(release.successor.as_ref().map_or(0, |to| whole_millis(to.lasts)));

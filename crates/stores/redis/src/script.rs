@@ -35,9 +35,9 @@ macro_rules! scripts {
 }
 
 scripts! {
-    ACQUIRE = "lua/common.lua", "lua/acquire.lua";
+    ACQUIRE = "lua/common.lua", "lua/sweep.lua", "lua/acquire.lua";
     RENEW = "lua/common.lua", "lua/renew.lua";
-    RELEASE = "lua/common.lua", "lua/release.lua";
+    RELEASE = "lua/common.lua", "lua/sweep.lua", "lua/release.lua";
     READ = "lua/common.lua", "lua/read.lua";
     LIST = "lua/common.lua", "lua/list.lua";
     SWAP = "lua/common.lua", "lua/swap.lua";

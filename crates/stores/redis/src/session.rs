@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use redis::Value;
 use tenure_core::chance::Chance;
+use tenure_core::cluster;
 use tenure_core::hint::HintBoard;
-use tenure_core::identity::StoreId;
+use tenure_core::identity::{Name, StoreId};
 use tenure_core::{Error, ErrorKind, Operation};
 
 use crate::belief::{Belief, Beliefs};
@@ -34,6 +35,8 @@ pub(crate) struct Session {
     /// One at a time finds out what a reset left.
     adopting: tokio::sync::Mutex<()>,
     chance: Mutex<Chance>,
+    /// Names to look at with the next write to a bucket, whether their leases are gone.
+    drawn: Mutex<[Vec<Name>; BUCKETS]>,
 }
 
 /// Calls that are made under one belief.
@@ -62,6 +65,7 @@ impl Session {
             beliefs: Beliefs::default(),
             adopting: tokio::sync::Mutex::default(),
             chance: Mutex::new(chance),
+            drawn: Mutex::default(),
             config,
         }
     }
@@ -93,6 +97,21 @@ impl Session {
         &mut calls.calls[last]
     }
 
+    /// Names that are to be looked at with a write to this bucket, once.
+    pub(crate) fn drawn(&self, bucket: usize) -> Vec<Name> {
+        let mut drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut drawn[bucket])
+    }
+
+    fn draw(&self, bucket: usize, drawn: Vec<Value>) {
+        if drawn.is_empty() {
+            return;
+        }
+        let names = drawn.iter().filter_map(text).map(|name| Name::try_from(name.to_owned()));
+        let names = names.filter_map(Result::ok).collect();
+        self.drawn.lock().unwrap_or_else(PoisonError::into_inner)[bucket] = names;
+    }
+
     /// Carries calls out, and tells what came of each.
     ///
     /// A store that was reset is believed in from then on; `StoreReset` is told once.
@@ -107,7 +126,8 @@ impl Session {
         for (call, reply) in calls.iter().zip(replies) {
             let bucket = call.bucket;
             told.push(match (reply.map(Said::read), beliefs[bucket]) {
-                (Ok(Some(Said::Done { tokens, now, answers })), Some(Belief { id, .. })) => {
+                (Ok(Some(Said::Done { tokens, now, answers, drawn })), Some(Belief { id, .. })) => {
+                    self.draw(bucket, drawn);
                     self.beliefs.told(bucket, id, tokens);
                     self.server_time.fetch_max(now, Ordering::SeqCst);
                     Ok(Told { store: id, answers })
@@ -188,29 +208,22 @@ impl Session {
         let Some([format, id, cluster, tokens]) = fields.as_deref() else {
             return Err(unintelligible(operation));
         };
-        let misfit = |message| Err(Error::new(ErrorKind::Misconfigured, operation, message));
         if *format != FORMAT {
-            return misfit(format!(
+            let message = format!(
                 "the keys are in format {format}, and this release reads {FORMAT}; upgrade tenure \
                  here"
-            ));
+            );
+            return Err(Error::new(ErrorKind::Misconfigured, operation, message));
         }
-        match &self.config.cluster {
-            Some(wanted) if cluster.is_empty() => misfit(format!(
-                "the store bears no mark; give it one with `tenure init --cluster {wanted}`"
+        let mark = Some(*cluster).filter(|mark| !mark.is_empty());
+        cluster::compare(self.config.cluster.as_deref(), mark)?;
+        match (id.parse(), tokens.parse()) {
+            (Ok(id), Ok(tokens)) => Ok(Belief { id, tokens }),
+            _ => Err(Error::new(
+                ErrorKind::Corrupt,
+                operation,
+                "the store's id can't be read; nothing was overwritten",
             )),
-            Some(wanted) if wanted != cluster => misfit(format!(
-                "the store bears the mark `{cluster}`, not `{wanted}`; name the right server, or \
-                 the right cluster"
-            )),
-            _ => match (id.parse(), tokens.parse()) {
-                (Ok(id), Ok(tokens)) => Ok(Belief { id, tokens }),
-                _ => Err(Error::new(
-                    ErrorKind::Corrupt,
-                    operation,
-                    "the store's id can't be read; nothing was overwritten",
-                )),
-            },
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use redis::Value;
+use tenure_core::batch;
 use tenure_core::chance::Chance;
 use tenure_core::decide;
 use tenure_core::identity::{FencingToken, Name, Nonce, StoreId};
@@ -49,6 +50,8 @@ struct Batch<'a, I> {
     operation: Operation,
     script: &'static Script,
     items: &'a [I],
+    /// Names may come into the index, and gone ones go.
+    changes_names: bool,
     name: fn(&I) -> &Name,
     tell: fn(&mut Call, &I),
 }
@@ -91,26 +94,17 @@ impl RedisStore {
         error.with_store(Arc::clone(&self.session.location))
     }
 
-    fn check_batch(&self, operation: Operation, items: usize) -> Result<(), Error> {
-        let most = self.profile.batch_max;
-        if items <= most {
-            return Ok(());
-        }
-        let message = format!("{items} items are too many for one request; {most} are allowed");
-        Err(self.located(Error::new(ErrorKind::Invalid, operation, message)))
-    }
-
     /// Carries a batch out. `understand` says what an item's answer means, `failed` what an item
     /// comes to whose part of the batch failed.
     async fn carry_out<I, T>(
         &self,
-        batch: Batch<'_, I>,
+        request: Batch<'_, I>,
         understand: impl Fn(&I, StoreId, &Value) -> Result<T, Error>,
         failed: impl Fn(Error) -> T,
     ) -> Result<Vec<T>, Error> {
-        let Batch { operation, items, .. } = batch;
-        self.check_batch(operation, items.len())?;
-        let (parts, calls) = self.cut(&batch);
+        let Batch { operation, items, .. } = request;
+        batch::check(&self.profile, operation, items.len())?;
+        let (parts, calls) = self.cut(&request);
         let outcomes = self.session.run(operation, calls).await;
         // `Err` means that nothing was done.
         let undone = |outcome: &Result<Told, Error>| matches!(outcome, Err(error) if error.kind() != ErrorKind::OutcomeUnknown);
@@ -149,9 +143,20 @@ impl RedisStore {
         for (bucket, of_bucket) in buckets.iter().enumerate() {
             for part in of_bucket.chunks(CALL_MAX) {
                 let leases = part.iter().map(|n| session.keys.lease(bucket, name(&items[*n])));
-                let index =
-                    std::ptr::eq(*script, &raw const *ACQUIRE).then(|| session.keys.names(bucket));
-                let call = session.add(&mut calls, script, bucket, index.into_iter().chain(leases));
+                let call = if batch.changes_names {
+                    let drawn = session.drawn(bucket);
+                    let swept = drawn.iter().map(|name| session.keys.lease(bucket, name));
+                    let index = std::iter::once(session.keys.names(bucket));
+                    let call =
+                        session.add(&mut calls, script, bucket, index.chain(leases).chain(swept));
+                    call.number(drawn.len());
+                    for name in &drawn {
+                        call.arg(name.as_str());
+                    }
+                    call
+                } else {
+                    session.add(&mut calls, script, bucket, leases)
+                };
                 part.iter().for_each(|n| tell(call, &items[*n]));
                 parts.push((bucket, part.to_vec()));
             }
@@ -165,8 +170,14 @@ impl RedisStore {
         operation: Operation,
         names: &[Name],
     ) -> Result<Vec<Option<Row>>, Error> {
-        let batch =
-            Batch { operation, script: &READ, items: names, name: |name| name, tell: |_, _| {} };
+        let batch = Batch {
+            operation,
+            script: &READ,
+            items: names,
+            changes_names: false,
+            name: |name| name,
+            tell: |_, _| {},
+        };
         let understand = |name: &Name, store, answer: &Value| Ok(Row::read(answer, name, store));
         let rows = self.carry_out(batch, understand, Err).await?;
         rows.into_iter()
@@ -295,6 +306,7 @@ impl Store for RedisStore {
                 operation: Operation::Acquire,
                 script: &ACQUIRE,
                 items: claims,
+                changes_names: true,
                 name: |claim| &claim.name,
                 tell: rows::tell_claim,
             };
@@ -308,6 +320,7 @@ impl Store for RedisStore {
                 operation: Operation::Renew,
                 script: &RENEW,
                 items: holds,
+                changes_names: false,
                 name: |hold| &hold.name,
                 tell: rows::tell_hold,
             };
@@ -321,6 +334,7 @@ impl Store for RedisStore {
                 operation: Operation::Release,
                 script: &RELEASE,
                 items: releases,
+                changes_names: true,
                 name: |release| &release.name,
                 tell: rows::tell_release,
             };

@@ -365,6 +365,43 @@ fn what_the_server_keeps_decides_the_level() {
 }
 
 #[test]
+fn names_whose_leases_are_gone_leave_the_index() {
+    let server = Server::start(&DURABLE);
+    let store = open(&server);
+    let mut chance = chance();
+    let indexed = || -> i64 {
+        (0..16)
+            .map(|bucket| {
+                let key = format!("tenure:{{{bucket:02}}}:names:default");
+                match server.command(&["ZCARD", &key]) {
+                    redis::Value::Int(count) => count,
+                    other => panic!("{other:?}"),
+                }
+            })
+            .sum()
+    };
+    let once: Vec<_> = (0..300).map(|n| claim(&format!("once {n:03}"), &mut chance)).collect();
+    run(store.acquire(&once)).unwrap();
+    assert_eq!(indexed(), 300);
+    for claim in &once {
+        for bucket in 0..16 {
+            let key = format!("tenure:{{{bucket:02}}}:lease:default:{}", claim.name);
+            server.command(&["DEL", &key]);
+        }
+    }
+    assert!(run(store.list(&Query::new(Prefix::all()), None)).unwrap().snapshots.is_empty());
+    let living: Vec<_> = (0..1200).map(|n| claim(&format!("x {n}"), &mut chance)).collect();
+    for claim in &living {
+        granted(&store, claim);
+    }
+    let gone = indexed() - 1200;
+    println!("{gone} of 300 gone names are left after 1200 new ones");
+    assert!(gone < 150);
+    let listed = run(store.list(&Query::new(Prefix::new("x ")), None)).unwrap();
+    assert_eq!(listed.snapshots.len(), 1000);
+}
+
+#[test]
 fn another_clusters_mark_is_refused() {
     let server = Server::start(&DURABLE);
     let marked = |mark: &str| -> Result<RedisStore, Error> {

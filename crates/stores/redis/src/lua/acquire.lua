@@ -1,6 +1,6 @@
 -- Grants names that are free. The rules are those of tenure_core::decide::claim and granted.
 --
--- KEYS: the store, the index of names, a lease for each claim. ARGV from 5 on, for each claim:
+-- KEYS: the store, the index of names, a lease for each claim. ARGV from `items` on, for each:
 -- name, id, holder, holder of any incarnation, ttl, min-hold, nonce, token to be above, the
 -- record's JSON without its end, its transition's JSON without its end. ARGV[4]: the channel.
 
@@ -71,9 +71,9 @@ local function acquire(key, a)
     'state', 'held', 'successor', '', 'reserved', '0', 'asked', '')
   keep(key, ttl + min_hold)
   redis.call('ZADD', KEYS[2], 0, name)
-  changed = true
+  changed, fresh = true, fresh or not row
   return {'granted', counted, writes, nonce}
 end
 
-for i = 3, #KEYS do answers[i - 2] = acquire(KEYS[i], 5 + (i - 3) * FIELDS) end
-return done()
+for i = 3, items_end do answers[i - 2] = acquire(KEYS[i], items + (i - 3) * FIELDS) end
+return swept_and_done()

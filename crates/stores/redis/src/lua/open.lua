@@ -13,6 +13,9 @@ end
 -- What an acquisition will need the permission for, so that a lack of it is told now. None of
 -- these finds anything to change.
 redis.call('ZREM', KEYS[2], '')
+redis.call('ZCARD', KEYS[2])
+redis.call('ZRANGE', KEYS[2], 0, 0)
+redis.call('EXISTS', KEYS[3])
 redis.call('PEXPIRE', KEYS[3], 1)
 redis.call('PERSIST', KEYS[3])
 redis.call('TIME')

@@ -1,6 +1,6 @@
 -- Gives names back, and leaves tombstones. The rule is that of tenure_core::decide::released.
 --
--- KEYS: the store, a lease for each release. ARGV from 5 on, for each: holder, claim, token,
+-- KEYS: the store, the index of names, a lease for each release. ARGV from `items` on, for each: holder, claim, token,
 -- nonce, the state's JSON, the transition's JSON, the successor or nothing, how long the name is
 -- kept for it. ARGV[4]: the channel.
 
@@ -42,5 +42,5 @@ local function release(key, a)
   return {'released', writes}
 end
 
-for i = 2, #KEYS do answers[i - 1] = release(KEYS[i], 5 + (i - 2) * FIELDS) end
-return done()
+for i = 3, items_end do answers[i - 2] = release(KEYS[i], items + (i - 3) * FIELDS) end
+return swept_and_done()

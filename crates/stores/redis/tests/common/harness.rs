@@ -9,12 +9,12 @@ use std::time::Duration;
 use redis::Value;
 use tenure_conformance::drive::Work;
 use tenure_conformance::harness::{Capability, ConnectionFault, Harness};
+use tenure_conformance::proxy::{Fault, FaultProxy, Then};
 use tenure_core::clock::Instant;
 use tenure_core::identity::{Name, Namespace};
 use tenure_core::store::{Store, StoreAdmin};
 use tenure_redis::{RedisConfig, RedisStore, redis};
 
-use super::proxy::Proxy;
 use super::{DURABLE, Server, run, try_open, unique};
 
 /// Where the harness's store lives.
@@ -260,15 +260,23 @@ impl Harness for Redis {
     }
 
     fn open_faulty(&self, fault: ConnectionFault, namespace: &Namespace) -> Arc<dyn Store> {
-        let proxy = run(Proxy::start(self.address()));
-        let url = format!("redis://{}", proxy.address);
-        let store = try_open(self.config(&url, namespace)).unwrap();
-        proxy.set(fault);
-        if fault == ConnectionFault::Refused {
-            // Until the proxy has hung up.
-            std::thread::sleep(Duration::from_millis(100));
+        let proxy = FaultProxy::start(self.address()).unwrap();
+        let url = format!("redis://{}", proxy.address());
+        let store = Arc::new(try_open(self.config(&url, namespace)).unwrap());
+        match fault {
+            ConnectionFault::Refused => {
+                // The connection that opening has left would still do.
+                proxy.set(Fault::Reset);
+                std::thread::sleep(Duration::from_millis(100));
+                proxy.set(Fault::Refuse);
+            }
+            ConnectionFault::ResetBefore => proxy.set(Fault::Reset),
+            ConnectionFault::ResetAfter => {
+                proxy.set(Fault::DropAnswers { pass: 0, then: Then::Reset });
+            }
+            ConnectionFault::NoAnswer => proxy.set(Fault::drop_answers()),
         }
-        Arc::new(store)
+        proxy.for_one_request(store)
     }
 
     fn cut_watches(&self) {

@@ -33,9 +33,10 @@ pub fn run<F: Future>(future: F) -> F::Output {
 
 /// The server that a variable names, which `cargo xtask stores up` prints.
 pub fn url_of(variable: &str) -> String {
-    std::env::var(variable).unwrap_or_else(|_| {
+    let url = std::env::var(variable).unwrap_or_else(|_| {
         panic!("{variable} is not set: run `cargo xtask stores up`, and set what it prints")
-    })
+    });
+    url.replace("redis-cluster:", "redis+cluster:").replace("redis-sentinel:", "redis+sentinel:")
 }
 
 /// A number that no other test of this or another process draws.
