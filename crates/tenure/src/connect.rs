@@ -33,7 +33,8 @@ struct Url<'a> {
 }
 
 /// The schemes of stores that tenure has, and the feature that compiles each in.
-const SCHEMES: [(&str, Option<&str>); 2] = [("memory", None), ("sqlite", Some("sqlite"))];
+const SCHEMES: [(&str, Option<&str>); 3] =
+    [("memory", None), ("sqlite", Some("sqlite")), ("redis", Some("redis"))];
 
 /// The schemes that this build can open.
 #[must_use]
@@ -45,6 +46,7 @@ fn compiled(feature: Option<&str>) -> bool {
     match feature {
         None => true,
         Some("sqlite") => cfg!(feature = "sqlite"),
+        Some("redis") => cfg!(feature = "redis"),
         Some(_) => false,
     }
 }
@@ -60,7 +62,7 @@ pub(crate) async fn open(
     let namespace = namespace.or(url.namespace.clone()).unwrap_or_default();
     #[cfg(feature = "sqlite")]
     let mut guard = None;
-    let store: Arc<dyn Store> = match url.scheme {
+    let store: Arc<dyn Store> = match family(url.scheme) {
         "memory" => Arc::new(memory(&url.rest, clock, chance).opened(namespace.clone())),
         #[cfg(feature = "sqlite")]
         "sqlite" => {
@@ -68,6 +70,8 @@ pub(crate) async fn open(
             guard = Some(store.guard());
             Arc::new(store)
         }
+        #[cfg(feature = "redis")]
+        "redis" => Arc::new(redis(&url, namespace.clone(), chance).await?),
         other => return Err(not_compiled(other)),
     };
     Ok(Opened {
@@ -89,12 +93,17 @@ pub(crate) async fn open(
 /// Nothing was changed yet.
 pub async fn admin(url: &str, chance: &mut Chance) -> Result<Arc<dyn StoreAdmin>, Error> {
     let url = Url::parse(url)?;
-    match url.scheme {
+    match family(url.scheme) {
         #[cfg(feature = "sqlite")]
         "sqlite" => {
             let namespace = url.namespace.clone().unwrap_or_default();
             let clock = Arc::new(crate::clock::SystemClock);
             Ok(Arc::new(sqlite(&url, namespace, clock, chance).await?))
+        }
+        #[cfg(feature = "redis")]
+        "redis" => {
+            let namespace = url.namespace.clone().unwrap_or_default();
+            Ok(Arc::new(redis(&url, namespace, chance).await?))
         }
         "memory" => {
             let _ = chance;
@@ -127,6 +136,26 @@ async fn sqlite(
     let mut config = tenure_sqlite::SqliteConfig::from_url(&format!("sqlite:{}", url.rest))?;
     config.namespace = namespace;
     SqliteStore::open(config, clock, Chance::seeded(chance.next_u64())).await
+}
+
+#[cfg(feature = "redis")]
+async fn redis(
+    url: &Url<'_>,
+    namespace: Namespace,
+    chance: &mut Chance,
+) -> Result<tenure_redis::RedisStore, Error> {
+    let url = format!("{}:{}", url.scheme, url.rest);
+    let mut config = tenure_redis::RedisConfig::from_url(&url)?;
+    config.namespace = namespace;
+    tenure_redis::RedisStore::open(config, Chance::seeded(chance.next_u64())).await
+}
+
+/// The scheme that a store is known by: those of Redis say how its servers are found, too.
+fn family(scheme: &str) -> &str {
+    match scheme.split_once('+').map_or(scheme, |(first, _)| first) {
+        "redis" | "rediss" | "valkey" | "valkeys" => "redis",
+        _ => scheme,
+    }
 }
 
 impl<'a> Url<'a> {
@@ -204,6 +233,7 @@ mod tests {
             assert!(error.to_string().contains(why), "{error}");
             assert_eq!(error.kind(), ErrorKind::Invalid);
         }
+        assert_eq!(family("rediss+sentinel"), "redis");
         assert!(not_compiled("zookeeper").to_string().contains("this build opens"));
     }
 

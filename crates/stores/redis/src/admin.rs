@@ -18,6 +18,8 @@ use crate::store::RedisStore;
 
 /// A clock that is off by more than this is worth a word.
 const OFFSET_MOST: Duration = Duration::from_secs(1);
+/// A clock that ran ahead by more than this, in µs, was set: half the margin of the shortest ttl.
+const STEP_MOST: i64 = 125_000;
 /// An answer that takes longer than this makes a short ttl hard to keep.
 const ANSWER_MOST: Duration = Duration::from_millis(100);
 /// How often the round trip is measured.
@@ -63,14 +65,15 @@ impl StoreAdmin for RedisStore {
             let found = async {
                 let mut findings =
                     Nature::ask(&self.session.route, Operation::Diagnose).await?.findings();
-                let mut clocks = Vec::new();
+                let (mut clocks, mut stepped) = (Vec::new(), 0);
                 let mut slowest = Duration::ZERO;
                 for link in self.session.route.servers().await? {
-                    let (off, took) = measured(&link).await?;
+                    let Measured { now, off, took } = measured(&link).await?;
                     clocks.push(off);
+                    stepped = self.session.stepped(now).unwrap_or(0).max(stepped);
                     slowest = slowest.max(took);
                 }
-                findings.push(clock(&clocks));
+                findings.push(clock(&clocks, stepped));
                 findings.push(latency(slowest));
                 findings.push(self.permissions().await);
                 Ok(findings)
@@ -107,22 +110,33 @@ impl RedisStore {
     }
 }
 
-/// How far the server's clock stands from this machine's, in µs, and how long an answer takes.
-async fn measured(link: &Link) -> Result<(i64, Duration), Error> {
-    let (mut off, mut least, mut most) = (0, Duration::MAX, Duration::ZERO);
+/// What a few questions for the time have come to.
+struct Measured {
+    /// The server's clock, in µs since 1970.
+    now: i64,
+    /// How far it stands from this machine's, in µs.
+    off: i64,
+    /// The slowest answer.
+    took: Duration,
+}
+
+async fn measured(link: &Link) -> Result<Measured, Error> {
+    let mut measured = Measured { now: 0, off: 0, took: Duration::ZERO };
+    let mut least = Duration::MAX;
     for _ in 0..ROUND_TRIPS {
         let begun = Instant::now();
         let answer = link.ask(redis::cmd("TIME"), Operation::Diagnose).await?;
         let took = begun.elapsed();
         let here = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() - took / 2;
-        let there = micros(&answer).ok_or_else(|| unintelligible(Operation::Diagnose))?;
+        measured.now = micros(&answer).ok_or_else(|| unintelligible(Operation::Diagnose))?;
         if took < least {
             least = took;
-            off = there.saturating_sub(i64::try_from(here.as_micros()).unwrap_or(i64::MAX));
+            let here = i64::try_from(here.as_micros()).unwrap_or(i64::MAX);
+            measured.off = measured.now.saturating_sub(here);
         }
-        most = most.max(took);
+        measured.took = measured.took.max(took);
     }
-    Ok((off, most))
+    Ok(measured)
 }
 
 fn micros(answer: &Value) -> Option<i64> {
@@ -131,12 +145,18 @@ fn micros(answer: &Value) -> Option<i64> {
     seconds.checked_mul(1_000_000)?.checked_add(text(micros)?.parse().ok()?)
 }
 
-fn clock(off: &[i64]) -> Finding {
+fn clock(off: &[i64], stepped: i64) -> Finding {
     let furthest = off.iter().copied().max_by_key(|off| off.abs()).unwrap_or(0);
     let apart = Duration::from_micros(furthest.unsigned_abs());
     let side = if furthest < 0 { "behind" } else { "ahead of" };
     let detail = format!("the server's clock is {apart:.1?} {side} this machine's");
-    if apart > OFFSET_MOST {
+    if stepped > STEP_MOST {
+        let by = Duration::from_micros(stepped.unsigned_abs());
+        let cure = "grants have ended early; let NTP slew it, and never step";
+        let detail =
+            format!("{detail}, and was set {by:.1?} ahead since this session began; {cure}");
+        Finding::new("clock", Verdict::Bad, detail)
+    } else if apart > OFFSET_MOST {
         let cure = "no decision compares the two, but one of them may be about to be set: run NTP \
                     on both, slewing";
         Finding::new("clock", Verdict::Limited, format!("{detail}; {cure}"))

@@ -1,7 +1,8 @@
 //! What the parts of one session share: calls under one belief, and what a reset changes of it.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 use redis::Value;
 use tenure_core::chance::Chance;
@@ -29,8 +30,8 @@ pub(crate) struct Session {
     pub(crate) board: HintBoard,
     pub(crate) closed: AtomicBool,
     pub(crate) location: Arc<str>,
-    /// The server's clock as it was told last, in µs since 1970.
-    pub(crate) server_time: AtomicI64,
+    /// What the server's clock said first, in µs since 1970, and when by ours.
+    heard: OnceLock<(i64, Instant)>,
     beliefs: Beliefs,
     /// One at a time finds out what a reset left.
     adopting: tokio::sync::Mutex<()>,
@@ -61,7 +62,7 @@ impl Session {
             board: HintBoard::default(),
             closed: AtomicBool::new(false),
             location: config.place.to_string().into(),
-            server_time: AtomicI64::new(0),
+            heard: OnceLock::new(),
             beliefs: Beliefs::default(),
             adopting: tokio::sync::Mutex::default(),
             chance: Mutex::new(chance),
@@ -129,7 +130,7 @@ impl Session {
                 (Ok(Some(Said::Done { tokens, now, answers, drawn })), Some(Belief { id, .. })) => {
                     self.draw(bucket, drawn);
                     self.beliefs.told(bucket, id, tokens);
-                    self.server_time.fetch_max(now, Ordering::SeqCst);
+                    self.heard.get_or_init(|| (now - self.config.offset(), Instant::now()));
                     Ok(Told { store: id, answers })
                 }
                 (Ok(Some(Said::Reset)), _) => {
@@ -225,6 +226,14 @@ impl Session {
                 "the store's id can't be read; nothing was overwritten",
             )),
         }
+    }
+
+    /// By how much the server's clock was set since this session heard of it first, in µs, if it
+    /// says `now`. None: nothing was heard as yet.
+    pub(crate) fn stepped(&self, now: i64) -> Option<i64> {
+        let (first, at) = self.heard.get()?;
+        let passed = i64::try_from(at.elapsed().as_micros()).unwrap_or(i64::MAX);
+        Some(now.saturating_sub(*first).saturating_sub(passed))
     }
 
     /// The id of the store that is believed in, as its first bucket bears it.

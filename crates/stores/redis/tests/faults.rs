@@ -102,6 +102,69 @@ fn tokens_that_went_back_are_a_reset_for_everybody() {
 }
 
 #[test]
+fn a_count_that_was_set_back_gives_no_token_twice() {
+    let server = Server::start(&DURABLE);
+    let mut chance = chance();
+    let mut one = claim("job", &mut chance);
+    one.above = FencingToken::new(1000);
+    let before = open(&server);
+    let grant = granted(&before, &one);
+    release(&before, &one, &grant, &mut chance).unwrap();
+    for bucket in 0..16 {
+        server.command(&["HSET", &format!("tenure:{{{bucket:02}}}:store"), "token", "0"]);
+    }
+    // By one that has seen nothing: what the record says counts, too.
+    let store = open(&server);
+    assert!(granted(&store, &claim("job", &mut chance)).token > grant.token);
+}
+
+#[test]
+fn tls_is_by_the_authority_that_is_named() {
+    let directory = std::env::temp_dir().join(format!("tenure-tls-{:x}", common::unique()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let at = |file: &str| directory.join(file).to_str().unwrap().to_owned();
+    let openssl = |words: &str| {
+        let made = std::process::Command::new("openssl")
+            .args(words.split(' '))
+            .current_dir(&directory)
+            .stderr(std::process::Stdio::null())
+            .status()
+            .expect("openssl is installed");
+        assert!(made.success(), "{words}");
+    };
+    let key = "-newkey rsa:2048 -nodes -days 2";
+    openssl(&format!("req -x509 {key} -keyout ca.key -out ca.pem -subj /CN=authority"));
+    openssl("req -newkey rsa:2048 -nodes -keyout key.pem -out request.pem -subj /CN=localhost");
+    std::fs::write(at("names"), "subjectAltName=DNS:localhost").unwrap();
+    openssl(
+        "x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names \
+         -out certificate.pem",
+    );
+    let server = Server::start(&DURABLE);
+    for (setting, file) in [
+        ("tls-cert-file", "certificate.pem"),
+        ("tls-key-file", "key.pem"),
+        ("tls-ca-cert-file", "ca.pem"),
+    ] {
+        server.command(&["CONFIG", "SET", setting, &at(file)]);
+    }
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    server.command(&["CONFIG", "SET", "tls-auth-clients", "no"]);
+    server.command(&["CONFIG", "SET", "tls-port", &port.to_string()]);
+    let open = |host: &str, option: &str| {
+        let url = format!("rediss://{host}:{port}/0?{option}");
+        try_open(RedisConfig::from_url(&url).unwrap())
+    };
+    let store = open("localhost", &format!("ca={}", at("ca.pem"))).unwrap();
+    granted(&store, &claim("job", &mut chance()));
+    assert_eq!(&*store.profile().location, format!("rediss://localhost:{port}/0"));
+    says(open("localhost", "").map(drop), Misconfigured, &["isn't trusted", "?ca=FILE"]);
+    says(open("127.0.0.1", &format!("ca={}", at("ca.pem"))).map(drop), Misconfigured, &["trusted"]);
+    says(open("localhost", "ca=/nowhere").map(drop), Misconfigured, &["/nowhere"]);
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
 fn a_failover_to_an_empty_replica_is_noticed() {
     let (mut master, replica) = (Server::start(&DURABLE), Server::start(&DURABLE));
     let sentinel = sentinel(&master, &replica);

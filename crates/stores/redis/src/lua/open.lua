@@ -25,11 +25,15 @@ if found[1] and tonumber(found[1]) ~= 1 then
   return {found[1], found[2] or '', found[3] or '', found[4] or '0'}
 end
 local token = found[4] or '0'
-local forgot = found[2] == ARGV[3] and above(ARGV[4], token)
+local behind = above(ARGV[4], token)
+-- The same store, and yet its tokens went back: another id lets everybody know.
+local forgot = behind and found[2] == ARGV[3]
+if behind then token = ARGV[4] end
 if not found[2] or forgot then
-  if above(ARGV[4], token) then token = ARGV[4] end
   redis.call('HSET', KEYS[1], 'format', 1, 'id', ARGV[1], 'token', token)
   if not found[3] and ARGV[2] ~= '' then redis.call('HSET', KEYS[1], 'cluster', ARGV[2]) end
   found = redis.call('HMGET', KEYS[1], 'format', 'id', 'cluster', 'token')
+elseif behind then
+  redis.call('HSET', KEYS[1], 'token', token)
 end
-return {found[1], found[2], found[3] or '', found[4]}
+return {found[1], found[2], found[3] or '', token}
