@@ -9,7 +9,7 @@ pub(crate) fn unreachable(error: impl std::error::Error + Send + Sync + 'static)
     Error::new(ErrorKind::Unavailable, Operation::Open, message).with_source(error)
 }
 
-/// What came of logging in.
+/// What came of logging in, or of listening.
 pub(crate) fn from_login(error: RedisError) -> Error {
     if error.kind() == redis::ErrorKind::AuthenticationFailed {
         return refused_login(&error);

@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::errors::{closed, unreachable};
-use crate::link::ANSWER_MAX;
+use crate::errors::{closed, from_login, unreachable};
+use crate::link::{ANSWER_MAX, CONNECT_MAX};
 use crate::session::Session;
 
 /// How often it is looked whether anybody listens still, and whether the connection lives.
@@ -28,8 +28,19 @@ pub(crate) struct Watcher(Mutex<Option<Task>>);
 
 struct Task {
     abort: AbortHandle,
-    /// Whether the server was heard to take the subscription.
-    ready: watch::Receiver<bool>,
+    state: watch::Receiver<State>,
+    /// Whether it has seen that nobody listens any more. Whoever comes to listen registers first
+    /// and then looks here, so that either the task sees him or he sees that it has ended.
+    ended: Arc<Mutex<bool>>,
+}
+
+/// How far listening has come.
+#[derive(Clone)]
+enum State {
+    Begun,
+    /// The server was heard to take the subscription.
+    Listening,
+    Failed(Error),
 }
 
 impl Watcher {
@@ -39,24 +50,29 @@ impl Watcher {
             return Err(closed(Operation::Watch));
         }
         let listener = session.board.listen();
-        let mut ready = self.ready(session);
-        match timeout(ANSWER_MAX, ready.wait_for(|ready| *ready)).await {
-            Ok(Ok(_)) => Ok(Watching { listener, session: Arc::clone(session) }),
-            Ok(Err(ended)) => Err(unreachable(ended).during(Operation::Watch)),
-            Err(late) => Err(unreachable(late).during(Operation::Watch)),
+        let mut state = self.state(session);
+        let settled = state.wait_for(|state| !matches!(state, State::Begun));
+        let settled = match timeout(CONNECT_MAX + ANSWER_MAX, settled).await {
+            Ok(settled) => settled.map_err(unreachable).map(|state| state.clone()),
+            Err(late) => Err(unreachable(late)),
+        };
+        match settled {
+            Ok(State::Failed(error)) | Err(error) => Err(error.during(Operation::Watch)),
+            Ok(_) => Ok(Watching { listener, session: Arc::clone(session) }),
         }
     }
 
-    /// The task that listens, begun if there is none.
-    fn ready(&self, session: &Arc<Session>) -> watch::Receiver<bool> {
+    /// How far the task has come that listens; it is begun if there is none.
+    fn state(&self, session: &Arc<Session>) -> watch::Receiver<State> {
         let mut task = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(task) = task.as_ref().filter(|task| !task.abort.is_finished()) {
-            return task.ready.clone();
+        if let Some(task) = task.as_ref().filter(|task| !task.has_ended()) {
+            return task.state.clone();
         }
-        let (tell, ready) = watch::channel(false);
-        let listening = tokio::spawn(listen(Arc::clone(session), tell));
-        *task = Some(Task { abort: listening.abort_handle(), ready: ready.clone() });
-        ready
+        let (tell, state) = watch::channel(State::Begun);
+        let ended = Arc::<Mutex<bool>>::default();
+        let listening = tokio::spawn(listen(Arc::clone(session), tell, Arc::clone(&ended)));
+        *task = Some(Task { abort: listening.abort_handle(), state: state.clone(), ended });
+        state
     }
 
     pub(crate) fn end(&self) {
@@ -66,19 +82,37 @@ impl Watcher {
     }
 }
 
+impl Task {
+    fn has_ended(&self) -> bool {
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) || self.abort.is_finished()
+    }
+}
+
 /// Listens until nobody wants it any more, whatever becomes of connections.
-async fn listen(session: Arc<Session>, ready: watch::Sender<bool>) {
-    while wanted(&session) {
-        if let Ok(mut connection) = subscribed(&session).await {
-            ready.send_replace(true);
-            // What was told while nobody listened is lost: whoever waits shall look.
-            session.board.changed();
-            hear(&session, &mut connection).await;
-            session.board.changed();
+async fn listen(session: Arc<Session>, tell: watch::Sender<State>, ended: Arc<Mutex<bool>>) {
+    loop {
+        {
+            let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
+            if !wanted(&session) {
+                *ended = true;
+                return;
+            }
         }
-        ready.send_replace(false);
-        session.route.doubt();
+        match subscribed(&session).await {
+            Ok(mut connection) => {
+                tell.send_replace(State::Listening);
+                // What was told while nobody listened is lost: whoever waits shall look.
+                session.board.changed();
+                hear(&session, &mut connection).await;
+                session.board.changed();
+                tell.send_replace(State::Begun);
+            }
+            Err(error) => {
+                tell.send_replace(State::Failed(error));
+            }
+        }
         if wanted(&session) {
+            session.route.doubt();
             sleep(AGAIN).await;
         }
     }
@@ -94,7 +128,7 @@ async fn subscribed(session: &Session) -> Result<PubSub, Error> {
     let mut connection = link.listen().await?;
     let channel = session.keys.channel();
     match timeout(ANSWER_MAX, connection.subscribe(channel)).await {
-        Ok(subscribed) => subscribed.map_err(unreachable)?,
+        Ok(subscribed) => subscribed.map_err(from_login)?,
         Err(late) => return Err(unreachable(late)),
     }
     Ok(connection)

@@ -3,16 +3,15 @@
 
 mod common;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::harness::Redis;
-use common::proxy::Counter;
 use common::{
     DURABLE, Server, acquire, chance, claim, granted, hold, name, number, open, refused, release,
     renew, run, says, try_open,
 };
+use tenure_conformance::proxy::{Direction, Fault, FaultProxy};
 use tenure_core::identity::FencingToken;
 use tenure_core::store::{
     Acquired, InitOptions, Level, Prefix, Query, Released, Renewed, Store, StoreAdmin, Verdict,
@@ -36,11 +35,13 @@ fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A number that INFO tells.
+/// A number that INFO tells, or how often a command was carried out.
 fn info(server: &Server, field: &str) -> u64 {
     let mut connection = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
     let info: redis::InfoDict = redis::cmd("INFO").arg("ALL").query(&mut connection).unwrap();
-    info.get(field).unwrap_or(0)
+    let told: String = info.get(field).unwrap_or_default();
+    let told = told.strip_prefix("calls=").unwrap_or(&told);
+    told.split(',').next().and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 #[test]
@@ -287,6 +288,9 @@ fn the_permissions_that_setup_names_are_enough_and_a_lack_is_told_when_opened() 
     for finding in run(store.diagnose()).unwrap() {
         assert_eq!(finding.verdict, Verdict::Good, "{finding:?}");
     }
+    server.command(&["ACL", "SETUSER", "tenure", "-subscribe"]);
+    let deaf = try_open(RedisConfig::from_url(&url).unwrap()).unwrap();
+    says(run(deaf.watch(&Prefix::all())), Denied, &["lacks a permission"]);
     for lacking in ["-pexpire", "-hset", "-evalsha", "-zrem"] {
         server.command(&["ACL", "SETUSER", "tenure", lacking]);
         let fresh = format!("{url}/0?prefix=p{:x}", common::unique());
@@ -349,40 +353,53 @@ fn a_server_that_is_away_is_unavailable_and_found_again() {
     until(|| matches!(renew(&store, &renewal), Ok(Renewed::Renewed(_))).then_some(()));
 }
 
+/// Asserts that a request sends all its script calls before it has an answer to any, and none
+/// after that: one round trip.
+fn in_one_round_trip<T: Send>(
+    (proxy, server): (&FaultProxy, &Server),
+    calls: u64,
+    request: impl FnOnce() -> T + Send,
+) -> T {
+    let count = || info(server, "cmdstat_evalsha");
+    let before = count();
+    proxy.set(Fault::Hold(Direction::Answers));
+    std::thread::scope(|scope| {
+        let running = scope.spawn(request);
+        until(|| (count() == before + calls).then_some(()));
+        proxy.heal();
+        let answer = running.join().unwrap();
+        assert_eq!(count(), before + calls, "it asked again");
+        answer
+    })
+}
+
 #[test]
 fn requests_take_one_round_trip_and_a_refused_claim_writes_nothing() {
     let server = Server::start(&DURABLE);
-    let address: SocketAddr = format!("127.0.0.1:{}", server.port).parse().unwrap();
-    let counter = run(Counter::start(address));
-    let url = format!("redis://{}", counter.address);
-    let store = try_open(RedisConfig::from_url(&url).unwrap()).unwrap();
-    let opening = counter.take();
-    println!("opening: {opening} round trips");
+    let proxy = FaultProxy::start(("127.0.0.1", server.port)).unwrap();
+    let store =
+        try_open(RedisConfig::from_url(&format!("redis://{}", proxy.address())).unwrap()).unwrap();
     let mut chance = chance();
-    let mut warm = |of: &str| {
-        let claim = claim(of, &mut chance);
-        let grant = granted(&store, &claim);
-        renew(&store, &hold(&claim, &grant, &mut chance)).unwrap();
-        release(&store, &claim, &grant, &mut chance).unwrap();
-    };
-    warm("warm");
-    counter.take();
+    let warm = claim("warm", &mut chance);
+    let grant = granted(&store, &warm);
+    renew(&store, &hold(&warm, &grant, &mut chance)).unwrap();
+    release(&store, &warm, &grant, &mut chance).unwrap();
 
+    let wire = (&proxy, &server);
     let one = claim("job", &mut chance);
-    let grant = granted(&store, &one);
-    assert_eq!(counter.take(), 1, "acquire");
-    renew(&store, &hold(&one, &grant, &mut chance)).unwrap();
-    assert_eq!(counter.take(), 1, "renew");
-    let before = info(&server, "rdb_changes_since_last_save");
-    refused(&store, &claim("job", &mut chance));
-    assert_eq!(counter.take(), 1, "refused");
-    assert_eq!(info(&server, "rdb_changes_since_last_save"), before, "a refusal wrote");
-    release(&store, &one, &grant, &mut chance).unwrap();
-    assert_eq!(counter.take(), 1, "release");
+    let grant = in_one_round_trip(wire, 1, || granted(&store, &one));
+    let renewal = hold(&one, &grant, &mut chance);
+    in_one_round_trip(wire, 1, || renew(&store, &renewal).unwrap());
+    let changes = || info(&server, "rdb_changes_since_last_save");
+    let before = changes();
+    let other = claim("job", &mut chance);
+    in_one_round_trip(wire, 1, || refused(&store, &other));
+    assert_eq!(changes(), before, "a refusal wrote");
+    in_one_round_trip(wire, 1, || release(&store, &one, &grant, &mut chance).unwrap());
 
+    // A call for each bucket, all of them at once.
     let many: Vec<_> = (0..2000).map(|n| claim(&format!("{n}"), &mut chance)).collect();
-    let grants = run(store.acquire(&many)).unwrap();
-    assert_eq!(counter.take(), 1, "acquire 2000");
+    let grants = in_one_round_trip(wire, 16, || run(store.acquire(&many)).unwrap());
     let holds: Vec<_> = many
         .iter()
         .zip(&grants)
@@ -391,8 +408,7 @@ fn requests_take_one_round_trip_and_a_refused_claim_writes_nothing() {
             other => panic!("{other:?}"),
         })
         .collect();
-    run(store.renew(&holds)).unwrap();
-    assert_eq!(counter.take(), 1, "renew 2000");
+    in_one_round_trip(wire, 16, || run(store.renew(&holds)).unwrap());
 }
 
 #[test]

@@ -2,7 +2,6 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
 
 pub mod harness;
-pub mod proxy;
 
 use std::future::Future;
 use std::net::TcpListener;
