@@ -66,9 +66,10 @@ local function acquire(key, a)
   counted = redis.call('HGET', KEYS[1], 'token')
   local record = ARGV[a + 8] .. ',"token":' .. counted .. ',"transitions":[' .. past
     .. ARGV[a + 9] .. ',"token":' .. counted .. ',"why":"' .. why .. '"}]' .. unknown .. '}'
-  redis.call('HSET', key, 'record', record, 'nonce', nonce, 'ttl', ttl, 'not_before', min_hold,
-    'written', whole(now), 'writes', writes, 'holder', holder, 'claim', id, 'token', counted,
-    'state', 'held', 'successor', '', 'reserved', '0', 'asked', '')
+  redis.call('HSET', key, 'format', FORMAT, 'record', record, 'nonce', nonce, 'ttl', ttl,
+    'not_before', min_hold, 'written', whole(now), 'writes', writes, 'holder', holder,
+    'claim', id, 'token', counted, 'state', 'held', 'successor', '', 'reserved', '0',
+    'asked', '')
   keep(key, ttl + min_hold)
   redis.call('ZADD', KEYS[2], 0, name)
   changed, fresh = true, fresh or not row

@@ -19,8 +19,11 @@ local now = time[1] * 1000000 + time[2] + ARGV[3]
 
 local function whole(number) return string.format('%.0f', number) end
 
+-- The record format that this release writes, and the newest that it reads.
+local FORMAT = '1'
+
 -- What is kept of a name. Decisions are made from these fields; the record's JSON is carried
--- along. nonce, ttl and not_before stand for the record's own fields of these names: a renewal
+-- along, and `format` says what it is written in. nonce, ttl and not_before stand for the record's own fields of these names: a renewal
 -- rewrites them, and leaves the JSON alone. Durations are in ms, `written` is in us.
 local function row(key)
   local f = redis.call('HMGET', key, 'record', 'nonce', 'ttl', 'not_before', 'written', 'writes',
@@ -126,7 +129,7 @@ local function writable(row)
   if string.sub(row.record, 1, 12) == '{"format":1,' then return true end
   local _, by_key = members(row.record)
   local format = by_key and tonumber(by_key.format or '')
-  return format ~= nil and format <= 1
+  return format ~= nil and format <= tonumber(FORMAT)
 end
 
 -- How long a key outlives the grant that is in it: a late copy of a claim still finds its own

@@ -5,20 +5,29 @@
 
 local FIELDS = 7
 
-local function renew(key, a)
+local function refused(key)
   local row = row(key)
   if not row then return {'absent'} end
-  if not writable(row) then return {'not_held', shown(row)} end
-  local ours = row.holder == ARGV[a] and row.claim == ARGV[a + 1] and row.token == ARGV[a + 2]
-    and row.state == 'held'
+  return {'not_held', shown(row)}
+end
+
+-- Of a grant in force only this is read: the record, the bulk of it, stays where it is.
+local function renew(key, a)
+  local f = redis.call('HMGET', key, 'holder', 'claim', 'token', 'state', 'ttl', 'written',
+    'writes', 'asked', 'format')
+  local ttl, written, writes = tonumber(f[5] or ''), tonumber(f[6] or ''), tonumber(f[7] or '')
+  local ours = f[1] == ARGV[a] and f[2] == ARGV[a + 1] and f[3] == ARGV[a + 2] and f[4] == 'held'
+  if not (ours and ttl and written and writes and f[8] and f[9] == FORMAT) then
+    return refused(key)
+  end
   -- Where the server's clock and the holder's own both speak, the earlier end counts.
-  local age = math.max(row.age, tonumber(ARGV[a + 6]))
-  if not ours or age >= row.ttl * 1000 then return {'not_held', shown(row)} end
-  local writes = whole(tonumber(row.writes) + 1)
+  local age = math.max(now - written, tonumber(ARGV[a + 6]))
+  if age >= ttl * 1000 then return refused(key) end
+  writes = whole(writes + 1)
   redis.call('HSET', key, 'nonce', ARGV[a + 5], 'ttl', ARGV[a + 3], 'not_before', ARGV[a + 4],
     'written', whole(now), 'writes', writes)
   keep(key, ARGV[a + 3] + ARGV[a + 4])
-  if row.asked ~= '' then return {'asked', writes, row.record} end
+  if f[8] ~= '' then return {'asked', writes, redis.call('HGET', key, 'record')} end
   return {'renewed', writes}
 end
 

@@ -245,7 +245,11 @@ impl Harness for Redis {
 
     fn raw_write(&self, namespace: &Namespace, name: &Name, json: &[u8]) {
         let (key, mut connection) = self.lease(namespace, name).unwrap();
-        redis::cmd("HSET").arg(key).arg("record").arg(json).query::<()>(&mut connection).unwrap();
+        // As the release would write it that wrote such a record.
+        let record: serde_json::Value = serde_json::from_slice(json).unwrap();
+        let mut command = redis::cmd("HSET");
+        command.arg(key).arg("record").arg(json).arg("format").arg(record["format"].to_string());
+        command.query::<()>(&mut connection).unwrap();
     }
 
     fn open_at(&self, endpoint: usize, namespace: &Namespace) -> Arc<dyn Store> {
