@@ -24,7 +24,8 @@ pub(crate) fn redacted(text: &str) -> String {
 }
 
 /// The options of a URL whose values are secrets.
-const SECRET_OPTIONS: [&str; 4] = ["password=", "passwd=", "token=", "secret="];
+const SECRET_OPTIONS: [&str; 5] =
+    ["password=", "sentinel_password=", "passwd=", "token=", "secret="];
 
 fn mask_options(text: &str) -> String {
     let mut out = text.to_owned();
@@ -63,6 +64,10 @@ mod tests {
             ),
             ("postgres://u@h/db?password=pw&x=1", "postgres://u@h/db?password=***&x=1"),
             ("sqlite:/x?namespace=a", "sqlite:/x?namespace=a"),
+            (
+                "redis+sentinel://:pw@a,b/main?sentinel_password=pw",
+                "redis+sentinel://:***@a,b/main?sentinel_password=***",
+            ),
             ("http://h/path:a@b", "http://h/path:a@b"),
         ] {
             assert_eq!(redacted(text), shown);

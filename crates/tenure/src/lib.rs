@@ -56,6 +56,8 @@ pub use tenure_core::record::Metadata;
 pub use tenure_core::store::{Level, Store};
 #[cfg(feature = "postgres")]
 pub use tenure_postgres as postgres;
+#[cfg(feature = "redis")]
+pub use tenure_redis as redis;
 #[cfg(feature = "sqlite")]
 pub use tenure_sqlite as sqlite;
 

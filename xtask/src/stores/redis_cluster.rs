@@ -60,7 +60,7 @@ impl Server for RedisCluster {
 
     fn lines(&self, site: &Site) -> Vec<(&'static str, String)> {
         let nodes: Vec<String> = (0..NODES).map(|index| site.address(self.name(), index)).collect();
-        vec![("TENURE_TEST_REDIS_CLUSTER", format!("redis-cluster://{}", nodes.join(",")))]
+        vec![("TENURE_TEST_REDIS_CLUSTER", format!("redis+cluster://{}", nodes.join(",")))]
     }
 }
 

@@ -80,7 +80,7 @@ impl Server for RedisSentinel {
 
     fn lines(&self, site: &Site) -> Vec<(&'static str, String)> {
         let address = site.address(self.name(), 0);
-        vec![("TENURE_TEST_REDIS_SENTINEL", format!("redis-sentinel://{address}/{PRIMARY}"))]
+        vec![("TENURE_TEST_REDIS_SENTINEL", format!("redis+sentinel://{address}/{PRIMARY}"))]
     }
 }
 

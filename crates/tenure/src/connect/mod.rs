@@ -12,6 +12,8 @@ use tenure_core::store::{Level, Store, StoreAdmin};
 
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "redis")]
+mod redis;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
@@ -47,11 +49,12 @@ struct Url<'a> {
 }
 
 /// The schemes of stores that tenure has, the feature that compiles each in, and whether it is.
-const SCHEMES: [(&str, Option<&str>, bool); 4] = [
+const SCHEMES: [(&str, Option<&str>, bool); 5] = [
     ("memory", None, true),
     ("sqlite", Some("sqlite"), cfg!(feature = "sqlite")),
     ("postgres", Some("postgres"), cfg!(feature = "postgres")),
     ("postgresql", Some("postgres"), cfg!(feature = "postgres")),
+    ("redis", Some("redis"), cfg!(feature = "redis")),
 ];
 
 /// The schemes that this build can open.
@@ -69,7 +72,7 @@ pub(crate) async fn open(
 ) -> Result<Opened, Error> {
     let url = Url::parse(url)?;
     let namespace = namespace.or(url.namespace.clone()).unwrap_or_default();
-    let (store, guard): WithGuard = match url.scheme {
+    let (store, guard): WithGuard = match family(url.scheme) {
         "memory" => {
             let store = memory(&url.rest, clock, chance).opened(namespace.clone());
             (Arc::new(store), TransactionGuard::None)
@@ -78,6 +81,8 @@ pub(crate) async fn open(
         "sqlite" => sqlite::open(&url, namespace.clone(), clock, chance).await?,
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => postgres::open(&url, namespace.clone(), chance).await?,
+        #[cfg(feature = "redis")]
+        "redis" => redis::open(&url, namespace.clone(), chance).await?,
         other => return Err(not_compiled(other)),
     };
     Ok(Opened { store, namespace, require: url.require, guard })
@@ -93,11 +98,13 @@ pub(crate) async fn open(
 /// Nothing was changed yet.
 pub async fn admin(url: &str, chance: &mut Chance) -> Result<Arc<dyn StoreAdmin>, Error> {
     let url = Url::parse(url)?;
-    match url.scheme {
+    match family(url.scheme) {
         #[cfg(feature = "sqlite")]
         "sqlite" => sqlite::admin(&url, chance).await,
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => postgres::admin(&url, chance),
+        #[cfg(feature = "redis")]
+        "redis" => redis::admin(&url, chance).await,
         "memory" => {
             let _ = chance;
             let message = "a store in memory needs no setting up, and ends with its process";
@@ -117,6 +124,14 @@ fn memory(name: &str, clock: Arc<dyn Clock>, chance: &mut Chance) -> MemoryStore
     let mut shared =
         SHARED.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
     shared.entry(name.to_owned()).or_insert_with(|| MemoryStore::new(clock, chance)).clone()
+}
+
+/// The scheme that a store is known by: those of Redis say how its servers are found, too.
+fn family(scheme: &str) -> &str {
+    match scheme.split_once('+').map_or(scheme, |(first, _)| first) {
+        "redis" | "rediss" | "valkey" | "valkeys" => "redis",
+        _ => scheme,
+    }
 }
 
 impl<'a> Url<'a> {
@@ -194,6 +209,7 @@ mod tests {
             assert!(error.to_string().contains(why), "{error}");
             assert_eq!(error.kind(), ErrorKind::Invalid);
         }
+        assert_eq!(family("rediss+sentinel"), "redis");
         assert!(not_compiled("zookeeper").to_string().contains("this build opens"));
     }
 
