@@ -103,7 +103,7 @@ impl RedisStore {
 
     /// Opening tries all commands that a script needs; a lack of one would have been told.
     async fn permissions(&self) -> Finding {
-        match self.session.adopt(Operation::Diagnose).await {
+        match self.session.look(Operation::Diagnose).await {
             Ok(_) => Finding::new("permissions", Verdict::Good, "this user may do what is needed"),
             Err(error) => Finding::new("permissions", Verdict::Bad, error.to_string()),
         }

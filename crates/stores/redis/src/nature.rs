@@ -52,7 +52,11 @@ impl Nature {
 
     /// Findings for `doctor`.
     pub(crate) fn findings(&self) -> Vec<Finding> {
-        let versions: Vec<&str> = self.servers.iter().map(|one| one.version.as_str()).collect();
+        let version = |one: &Settings| match one.version.as_str() {
+            "" => "one that it doesn't say".to_owned(),
+            version => version.to_owned(),
+        };
+        let versions: Vec<String> = self.servers.iter().map(version).collect();
         let found = |check: &str, (verdict, detail): Judged| Finding::new(check, verdict, detail);
         vec![
             Finding::new("version", Verdict::Good, format!("it is {}", versions.join(", "))),

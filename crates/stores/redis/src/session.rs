@@ -143,6 +143,18 @@ impl Session {
                 (Err(error), _) => Err(error),
             });
         }
+        if let Some(reset) = reset.filter(|error| error.kind() == ErrorKind::StoreReset) {
+            // It is told once, so no lesser failure beside it may hide it.
+            let reads = matches!(operation, Operation::Read | Operation::List);
+            for outcome in &mut told {
+                if outcome
+                    .as_ref()
+                    .is_err_and(|error| reads || error.kind() != ErrorKind::OutcomeUnknown)
+                {
+                    *outcome = Err(reset.clone());
+                }
+            }
+        }
         told
     }
 
@@ -174,9 +186,15 @@ impl Session {
         }
     }
 
-    /// Reads the ids of all buckets, gives one to those without, and believes in what is there.
-    /// Whether that is another store than before.
+    /// Believes in what is there. Whether that is another store than before: from here to the
+    /// answer nothing is awaited, so that whoever is told of it can't have gone.
     pub(crate) async fn adopt(&self, operation: Operation) -> Result<bool, Error> {
+        let found = self.look(operation).await?;
+        Ok(self.beliefs.believe(found))
+    }
+
+    /// Reads the ids of all buckets, and gives one to those without.
+    pub(crate) async fn look(&self, operation: Operation) -> Result<[Belief; BUCKETS], Error> {
         let (_, before) = self.beliefs.all();
         let fresh = StoreId::draw(&mut self.chance.lock().unwrap_or_else(PoisonError::into_inner));
         let cluster = self.config.cluster.as_deref().unwrap_or_default();
@@ -198,8 +216,7 @@ impl Session {
         for reply in replies {
             found.push(self.about(&reply?, operation)?);
         }
-        let found = found.try_into().map_err(|_| unintelligible(operation))?;
-        Ok(self.beliefs.believe(found))
+        found.try_into().map_err(|_| unintelligible(operation))
     }
 
     /// What open.lua told of a bucket, if this session may use it.

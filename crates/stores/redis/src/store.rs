@@ -107,7 +107,9 @@ impl RedisStore {
         let (parts, calls) = self.cut(&request);
         let outcomes = self.session.run(operation, calls).await;
         // `Err` means that nothing was done.
-        let undone = |outcome: &Result<Told, Error>| matches!(outcome, Err(error) if error.kind() != ErrorKind::OutcomeUnknown);
+        let undone = |outcome: &Result<Told, Error>| {
+            outcome.as_ref().is_err_and(|error| error.kind() != ErrorKind::OutcomeUnknown)
+        };
         if let (true, Some(Err(error))) = (outcomes.iter().all(undone), outcomes.first()) {
             return Err(self.located(error.clone()));
         }
