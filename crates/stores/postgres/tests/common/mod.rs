@@ -82,8 +82,11 @@ impl Scratch {
     /// This schema through the server at `url`.
     pub(crate) fn config(&self, url: &str) -> PostgresConfig {
         let separator = if url.contains('?') { '&' } else { '?' };
-        let mut config =
-            PostgresConfig::from_url(&format!("{url}{separator}schema={}", self.schema)).unwrap();
+        let mut config = PostgresConfig::from_url(&format!(
+            "{url}{separator}sslmode=disable&schema={}",
+            self.schema
+        ))
+        .unwrap();
         config.connections = 2;
         config.timeout = Duration::from_secs(10);
         config
