@@ -62,6 +62,12 @@ pub trait Store: Send + Sync + 'static {
         Box::pin(std::future::ready(Ok(None)))
     }
 
+    /// What the store's own clock showed when it last answered a renewal, counted from any
+    /// instant of its own. None: no clock of its own decides expiry, or it hasn't answered yet.
+    fn clock_shown(&self) -> Option<Duration> {
+        None
+    }
+
     /// Lets go of connections, threads and files. What is held stays held.
     fn close(&self) -> Answer<'_, ()> {
         Box::pin(std::future::ready(Ok(())))

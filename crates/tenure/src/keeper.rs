@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use crate::cell::Cell;
 use crate::clock::Time;
+use crate::meter::Measured;
 use crate::shared::{Shared, no_answer};
 
 /// Starts the keeper's task. It ends when the session is gone.
@@ -109,6 +110,7 @@ async fn renew(
     shared.measure(Operation::Renew, sent, failed);
     match answer {
         Ok(answers) => {
+            watch_clock(&shared, sent, cells.first());
             for (cell, answer) in cells.iter().zip(answers) {
                 renewed(&shared, cell, sent, answer);
             }
@@ -123,6 +125,20 @@ async fn renew(
         }
     }
     shared.wake.notify_one();
+}
+
+/// Compares the store's clock with ours. If it was set, every hold is proven anew.
+fn watch_clock(shared: &Arc<Shared>, sent: Reading, of: Option<&Arc<Cell>>) {
+    let (Some(shown), Some(cell)) = (shared.store.clock_shown(), of) else { return };
+    let timing = *cell.machine().holding.timing();
+    let received = shared.time.now().elapsed;
+    let jump = shared.store_clock().note(sent.elapsed, received, shown, &timing);
+    let Some(jump) = jump else { return };
+    shared.meter.record(Measured::StoreClockJump(jump));
+    tracing::warn!(instance = %shared.instance, ?jump, "the store's clock was set");
+    for cell in shared.cells() {
+        shared.on(&cell, Event::StoreClockJumped);
+    }
 }
 
 fn renewed(shared: &Arc<Shared>, cell: &Arc<Cell>, sent: Reading, answer: Renewed) {

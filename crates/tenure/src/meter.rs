@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tenure_core::error::{ErrorKind, Operation};
 use tenure_core::protocol::hold::{Cause, Standing};
+use tenure_core::protocol::store_clock::Jump;
 
 /// Something that was measured. Names of leases are left out on purpose: there may be many.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +30,9 @@ pub enum Measured {
     },
     /// `tenure_clock_jumps_total`: the wall clock ran ahead of the interval clock.
     ClockJump,
+    /// `tenure_store_clock_jumps_total`: the store's own clock was set, by more than the protocol
+    /// allows within a ttl.
+    StoreClockJump(Jump),
     /// `tenure_overruns_total`: work still ran at its deadline.
     Overrun,
     /// `tenure_leaderless_seconds_total`: so long a followed election had no leader.

@@ -10,6 +10,7 @@ use tenure_core::clock::{Instant, Reading};
 use tenure_core::error::{Error, ErrorKind, Operation};
 use tenure_core::identity::{FencingToken, Instance, Name, Namespace};
 use tenure_core::protocol::hold::{Action, Cause, Ending, Event, Holding, Standing};
+use tenure_core::protocol::store_clock::StoreClock;
 use tenure_core::store::Store;
 use tokio::sync::{Notify, watch};
 
@@ -67,6 +68,7 @@ pub(crate) struct Shared {
     holds: Mutex<HashMap<u64, Arc<Cell>>>,
     next_epoch: AtomicU64,
     outbox: Mutex<Vec<(Arc<Cell>, Ending)>>,
+    store_clock: Mutex<StoreClock>,
     #[cfg_attr(
         not(any(feature = "sqlite", feature = "postgres")),
         expect(dead_code, reason = "no store in this build has transactions")
@@ -98,6 +100,7 @@ impl Shared {
             holds: Mutex::default(),
             next_epoch: AtomicU64::new(1),
             outbox: Mutex::default(),
+            store_clock: Mutex::default(),
             guard: parts.guard,
             forgotten: Mutex::default(),
         })
@@ -192,6 +195,11 @@ impl Shared {
     /// All holds.
     pub(crate) fn cells(&self) -> Vec<Arc<Cell>> {
         self.holds().values().cloned().collect()
+    }
+
+    /// How the store's clock went until now.
+    pub(crate) fn store_clock(&self) -> MutexGuard<'_, StoreClock> {
+        lock(&self.store_clock)
     }
 
     /// What is to be released next.

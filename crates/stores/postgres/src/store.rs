@@ -1,6 +1,7 @@
 //! The store itself: each request is one statement.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
@@ -41,6 +42,8 @@ pub struct PostgresStore {
     profile: Profile,
     pub(crate) link: Arc<Link>,
     listening: Option<Listening>,
+    /// What the server's clock showed last, since 1970; 0 before it did.
+    shown_micros: AtomicI64,
 }
 
 impl PostgresStore {
@@ -85,7 +88,7 @@ impl PostgresStore {
         profile.wake = if pushes { Wake::Push(POLL_PUSHED) } else { Wake::Poll(POLL) };
         let listening = pushes.then(|| Listening::new(&config));
         let link = Link::new(pool, &config, location, opened.store, opened.expiry, chance);
-        Ok(Self { profile, link: Arc::new(link), listening })
+        Ok(Self { profile, link: Arc::new(link), listening, shown_micros: AtomicI64::new(0) })
     }
 
     /// What checks a grant of this session inside a transaction of the user's own.
@@ -215,6 +218,9 @@ impl Store for PostgresStore {
             let statement = &link.statements.renew;
             let rows = link.ask(Operation::Renew, Effect::Writes, statement, params).await;
             let outcome = rows.and_then(|rows| {
+                if let Some(row) = rows.first() {
+                    self.shown_micros.store(get(row, "shown")?, Ordering::SeqCst);
+                }
                 in_order(
                     holds.len(),
                     &rows,
@@ -314,6 +320,12 @@ impl Store for PostgresStore {
                 heard.map_err(|error| error.with_store(Arc::clone(&self.link.location)))?;
             Ok(Some(Hints::new(source)))
         })
+    }
+
+    fn clock_shown(&self) -> Option<Duration> {
+        let micros = u64::try_from(self.shown_micros.load(Ordering::SeqCst)).ok()?;
+        let decides = self.profile.expiry == Expiry::StoreClock && micros > 0;
+        decides.then(|| Duration::from_micros(micros))
     }
 
     fn close(&self) -> Answer<'_, ()> {

@@ -1,8 +1,8 @@
 //! What the parts of one session share: calls under one belief, and what a reset changes of it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use redis::Value;
 use tenure_core::chance::Chance;
@@ -12,7 +12,7 @@ use tenure_core::identity::{Name, StoreId};
 use tenure_core::{Error, ErrorKind, Operation};
 
 use crate::belief::{Belief, Beliefs};
-use crate::config::RedisConfig;
+use crate::config::{Place, RedisConfig};
 use crate::errors::{closed, unintelligible};
 use crate::keys::{BUCKETS, Keys};
 use crate::reply::{Said, list, text};
@@ -32,6 +32,8 @@ pub(crate) struct Session {
     pub(crate) location: Arc<str>,
     /// What the server's clock said first, in µs since 1970, and when by ours.
     heard: OnceLock<(i64, Instant)>,
+    /// What it said last, as tests have turned it; 0 before it said anything.
+    shown: AtomicI64,
     beliefs: Beliefs,
     /// One at a time finds out what a reset left.
     adopting: tokio::sync::Mutex<()>,
@@ -63,6 +65,7 @@ impl Session {
             closed: AtomicBool::new(false),
             location: config.place.to_string().into(),
             heard: OnceLock::new(),
+            shown: AtomicI64::new(0),
             beliefs: Beliefs::default(),
             adopting: tokio::sync::Mutex::default(),
             chance: Mutex::new(chance),
@@ -131,6 +134,7 @@ impl Session {
                     self.draw(bucket, drawn);
                     self.beliefs.told(bucket, id, tokens);
                     self.heard.get_or_init(|| (now - self.config.offset(), Instant::now()));
+                    self.shown.store(now, Ordering::SeqCst);
                     Ok(Told { store: id, answers })
                 }
                 (Ok(Some(Said::Reset)), _) => {
@@ -251,6 +255,14 @@ impl Session {
         let (first, at) = self.heard.get()?;
         let passed = i64::try_from(at.elapsed().as_micros()).unwrap_or(i64::MAX);
         Some(now.saturating_sub(*first).saturating_sub(passed))
+    }
+
+    /// What the server's clock said last, since 1970. The servers of a cluster have one each,
+    /// which can't be compared.
+    pub(crate) fn clock_shown(&self) -> Option<Duration> {
+        let micros = u64::try_from(self.shown.load(Ordering::SeqCst)).ok()?;
+        let one = !matches!(self.config.place, Place::Cluster(_)) && micros > 0;
+        one.then(|| Duration::from_micros(micros))
     }
 
     /// The id of the store that is believed in, as its first bucket bears it.

@@ -367,6 +367,10 @@ impl Store for RedisStore {
         })
     }
 
+    fn clock_shown(&self) -> Option<Duration> {
+        self.session.clock_shown()
+    }
+
     fn close(&self) -> Answer<'_, ()> {
         Box::pin(async move {
             self.end();

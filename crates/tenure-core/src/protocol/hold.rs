@@ -25,6 +25,8 @@ pub enum Event {
         /// What it came to.
         outcome: Outcome,
     },
+    /// The store's clock was set: what it last confirmed may have ended early, so a renewal is due.
+    StoreClockJumped,
     /// The holder's will: end the work, then give the name back.
     End(Ending),
     /// The work has ended, for whatever reason.
@@ -260,6 +262,7 @@ impl Holding {
             Event::WorkEnded => self.work_ended = true,
             Event::ReleaseAnswered { settled } => self.release_answered(settled, now, chance),
             Event::Abandon => self.lose(Cause::Released, &mut actions),
+            Event::StoreClockJumped => self.renew_at = self.renew_at.min(now.elapsed),
             Event::StoreReset => {
                 self.gone = true;
                 self.lose(Cause::StoreReset, &mut actions);
@@ -541,6 +544,14 @@ mod tests {
 
     fn release(why: &str) -> Action {
         Action::Release(Ending { successor: None, at_once: false, why: why.to_owned() })
+    }
+
+    #[test]
+    fn a_jump_of_the_stores_clock_makes_a_renewal_due() {
+        let mut bench = Bench::granted(Timing::FAST);
+        bench.after(secs(1));
+        bench.on(Event::StoreClockJumped);
+        assert_eq!(bench.holding.renewal_due(), Some(bench.clock.now().elapsed));
     }
 
     #[test]

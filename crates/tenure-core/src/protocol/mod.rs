@@ -10,3 +10,4 @@ pub mod elect;
 pub mod hold;
 pub mod observe;
 pub mod standing;
+pub mod store_clock;

@@ -227,13 +227,17 @@ END $$;
 CREATE OR REPLACE FUNCTION {schema}.renew_1(
     expected_store text, in_namespace text, names text[], holders text[], claims text[],
     tokens bigint[], ttls bigint[], not_befores bigint[], nonces text[], unconfirmed bigint[]
-) RETURNS TABLE (item bigint, version text, asked text, snapshot text, age bigint)
+) RETURNS TABLE (
+    item bigint, version text, asked text, snapshot text, age bigint, shown bigint
+)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     about {schema}.store := {schema}.opened_1(expected_store);
     renewed bigint;
+    -- What the clock showed, so that a session can tell whether it was set.
+    shown   bigint := (extract(epoch FROM {schema}.clock()) * 1000000)::bigint;
 BEGIN
     RETURN QUERY
         UPDATE {schema}.leases AS l SET
@@ -251,12 +255,12 @@ BEGIN
         RETURNING each.item, l.writes || '-' || l.nonce,
             CASE WHEN l.record -> 'order' -> 'demand' ->> 'is' = 'resign'
                 THEN (l.record -> 'order')::text END,
-            NULL::text, NULL::bigint;
+            NULL::text, NULL::bigint, shown;
     GET DIAGNOSTICS renewed = ROW_COUNT;
     IF renewed < cardinality(names) THEN
         RETURN QUERY
             SELECT each.item, l.writes || '-' || l.nonce, NULL, {schema}.record_1(l),
-                {schema}.age_1(l.written, about.clock)
+                {schema}.age_1(l.written, about.clock), shown
             FROM unnest(names) WITH ORDINALITY AS each(name, item)
             JOIN {schema}.leases AS l ON l.namespace = in_namespace AND l.name = each.name
             -- But for what this very transaction has written.
