@@ -188,7 +188,7 @@ impl Client {
         match tokio::time::timeout(self.timeout, asked).await {
             Ok(Ok(answer)) => Ok(answer.into_inner()),
             Ok(Err(status)) => {
-                Err(from_status(status, operation, Effect::Reads, &self.needs).into())
+                Err(from_status(&status, operation, Effect::Reads, &self.needs).into())
             }
             Err(_) => Err(timed_out(operation, Effect::Reads)),
         }
@@ -216,7 +216,7 @@ impl Client {
             std::mem::forget(underway);
             let failure = match answered {
                 Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(status)) => from_status(status, operation, effect, &self.needs),
+                Ok(Err(status)) => from_status(&status, operation, effect, &self.needs),
                 Err(_) => {
                     self.leave(server);
                     return Err(timed_out(operation, effect).into());
@@ -295,7 +295,7 @@ impl Client {
                 Ok(None)
             }
             Ok(Err(status)) => {
-                Err(from_status(status, operation, Effect::Reads, &self.needs).into())
+                Err(from_status(&status, operation, Effect::Reads, &self.needs).into())
             }
             Err(_) => Err(timed_out(operation, Effect::Reads)),
         }

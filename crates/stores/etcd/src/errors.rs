@@ -45,87 +45,88 @@ impl From<Failure> for Error {
 
 /// A request that failed, in the words of the contract. `needs`: the keys that tenure uses here.
 pub(crate) fn from_status(
-    status: Status,
+    status: &Status,
     operation: Operation,
     effect: Effect,
     needs: &str,
 ) -> Failure {
-    let failed = |kind, message: String, status: Status| {
-        Error::new(kind, operation, message).with_source(status)
-    };
-    let unavailable =
-        |message: &str, status| failed(ErrorKind::Unavailable, message.into(), status);
-    if let Some(refused) = certificate_refused(&status) {
+    let failed = |kind, message: String| Failure::from(Error::new(kind, operation, message));
+    let not_done = |message: String| Error::new(ErrorKind::Unavailable, operation, message);
+    if let Some(refused) = certificate_refused(status) {
         let message = format!(
             "no trusted connection ({refused}); name the authority of the servers' certificates \
              with ca=FILE, and a host that they are for"
         );
-        return failed(ErrorKind::Misconfigured, message, status).into();
+        return failed(ErrorKind::Misconfigured, message);
     }
-    if source_of::<ConnectError>(&status).is_some() {
-        let message = "no connection to the server; is it up, and is the address right?";
-        return Failure::Elsewhere(unavailable(message, status));
+    if source_of::<ConnectError>(status).is_some() {
+        return Failure::Elsewhere(not_done(format!(
+            "no connection to the server{}; is it up, and is the address right?",
+            innermost(status)
+        )));
     }
     let said = status.message().strip_prefix("etcdserver: ").unwrap_or_default().to_owned();
     match said.as_str() {
         "no leader" => {
             let message = "the server knows of no leader, so nothing was done";
-            return Failure::Elsewhere(unavailable(message, status));
+            return Failure::Elsewhere(not_done(message.into()));
         }
         "invalid auth token" | "revision of auth store is old" => {
-            return Failure::TokenExpired(unavailable("the server no longer knows us", status));
+            return Failure::TokenExpired(not_done("the server no longer knows us".into()));
         }
         "requested lease not found" => {
-            return Failure::LeaseGone(unavailable("an etcd lease of ours is gone", status));
+            return Failure::LeaseGone(not_done("an etcd lease of ours is gone".into()));
         }
         "permission denied" => {
             let message = format!("the user may not read and write {needs}");
-            return failed(ErrorKind::Denied, message, status).into();
+            return failed(ErrorKind::Denied, message);
         }
         "user name is empty" | "authentication failed, invalid user ID or password" => {
-            let message =
-                "the server refused the credentials; name a user and the right password".into();
-            return failed(ErrorKind::Denied, message, status).into();
+            let message = "the server refused the credentials; name a user and the right password";
+            return failed(ErrorKind::Denied, message.into());
         }
         "mvcc: database space exceeded" => {
             let message = "etcd's space quota is used up, and nothing was written; compact and \
                            defragment it, then disarm its alarm";
-            return unavailable(message, status).into();
+            return not_done(message.into()).into();
         }
         "too many requests" => {
-            return unavailable("the server has too much to do, and refused", status).into();
+            return not_done("the server has too much to do, and refused".into()).into();
         }
         "request is too large" | "too many operations in txn request" => {
             let message = format!("the server's limits are too low for this request: {said}");
-            return failed(ErrorKind::Misconfigured, message, status).into();
+            return failed(ErrorKind::Misconfigured, message);
         }
         "corrupt cluster" => {
-            let message = "etcd found its own data corrupt; restore the member".into();
-            return failed(ErrorKind::Corrupt, message, status).into();
+            let message = "etcd found its own data corrupt; restore the member";
+            return failed(ErrorKind::Corrupt, message.into());
         }
         _ => {}
     }
     let from_server = !said.is_empty();
     match status.code() {
         Code::Unimplemented => {
-            let message = "what answers is no etcd of version 3.4 or later".into();
-            failed(ErrorKind::Misconfigured, message, status).into()
+            let message = "what answers is no etcd of version 3.4 or later";
+            failed(ErrorKind::Misconfigured, message.into())
         }
         // Refused before anything was proposed, and no word that is known here.
         Code::InvalidArgument | Code::FailedPrecondition | Code::PermissionDenied
             if from_server =>
         {
-            failed(ErrorKind::Unavailable, format!("the server says: {said}"), status).into()
+            not_done(format!("the server says: {said}")).into()
         }
+        _ if from_server => failed(unanswered(effect), format!("the server gave up: {said}")),
         _ => {
-            let message = if from_server {
-                format!("the server gave up: {said}")
-            } else {
-                "the connection was lost before the server answered".to_owned()
-            };
-            failed(unanswered(effect), message, status).into()
+            let why = innermost(status);
+            let message = format!("the connection was lost before the server answered{why}");
+            failed(unanswered(effect), message)
         }
     }
+}
+
+/// The innermost reason, in brackets, if there is one.
+fn innermost(status: &Status) -> String {
+    chain(status).last().map_or_else(String::new, |error| format!(" ({error})"))
 }
 
 /// No answer within the time that the configuration gives.
@@ -174,7 +175,7 @@ mod tests {
     use super::*;
 
     fn kind(status: Status, effect: Effect) -> ErrorKind {
-        Error::from(from_status(status, Operation::Acquire, effect, "`a` to `b`")).kind()
+        Error::from(from_status(&status, Operation::Acquire, effect, "`a` to `b`")).kind()
     }
 
     #[test]

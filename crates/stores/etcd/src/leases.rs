@@ -104,6 +104,7 @@ impl Link {
         let hanging = self.hangs_on(lease, operation).await?;
         let mut names: Vec<Name> =
             hanging.iter().filter_map(|key| Some(self.keys.parse(key)?.0)).collect();
+        names.sort_unstable();
         names.dedup();
         names.retain(|name| self.ledger.abandon(name, lease));
         let belief = self.belief();

@@ -221,7 +221,10 @@ impl Ledger {
     /// when something is known to have been left. They count as looked through from now on.
     pub(crate) fn sweeps_due(&self, prolonged: &[i64]) -> Vec<i64> {
         let mut book = self.book();
-        let Book { leases, holds, .. } = &mut *book;
+        let Book { leases, holds, claims, .. } = &mut *book;
+        let lives = |known: &Known| leases.values().any(|lease| lease.id == known.lease);
+        holds.retain(|_, known| !known.is_left() || lives(known));
+        claims.retain(|_, sent| sent.at.elapsed() < sent.ttl);
         let left: Vec<i64> =
             holds.values().filter(|known| known.is_left()).map(|known| known.lease).collect();
         let mut due = Vec::new();

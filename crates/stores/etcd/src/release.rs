@@ -88,7 +88,7 @@ impl Link {
             }
         }
         let belief = self.belief();
-        let mut sending: Vec<Sending> = Vec::new();
+        let (mut sending, mut lost): (Vec<Sending>, Vec<usize>) = Default::default();
         for at in open {
             let one = &giving[*at];
             let (Some(entry), None) = (&one.entry, &one.answer) else { continue };
@@ -99,14 +99,18 @@ impl Link {
                     let txn = self.tombstone_txn(release, entry, &tombstone).await?;
                     sending.push((*at, txn, tombstone));
                 }
-                None => {
-                    let left =
-                        self.left(entry.leases().collect(), RELEASE).await.unwrap_or_default();
-                    let instead = entry.snapshot(name, belief.store, &left);
-                    self.ledger.over(name, release.token);
-                    giving[*at].answer = Some(Released::NotHeld(instead.map(Box::new)));
-                }
+                None => lost.push(*at),
             }
+        }
+        let instead = lost.iter().filter_map(|at| giving[*at].entry.as_ref());
+        let leases = instead.flat_map(Entry::leases).collect();
+        let left = self.left(leases, RELEASE).await.unwrap_or_default();
+        for at in lost {
+            let one = &mut giving[at];
+            let name = &one.release.name;
+            let instead = one.entry.as_ref().and_then(|e| e.snapshot(name, belief.store, &left));
+            self.ledger.over(name, one.release.token);
+            one.answer = Some(Released::NotHeld(instead.map(Box::new)));
         }
         let mut chunks: Vec<Job<'_, _>> = Vec::new();
         for chunk in sending.chunks(TXN_OPS) {

@@ -98,6 +98,20 @@ impl Etcd {
         Self { name, urls, hand, alone, secret: None }
     }
 
+    pub(crate) fn hand(&self) -> &Hand {
+        &self.hand
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.urls[0]
+    }
+
+    /// Discards what is kept of the history.
+    pub(crate) fn compact(&self) {
+        let revision = self.hand.revision().to_string();
+        self.alone().must(&["compact", &revision]);
+    }
+
     fn alone(&self) -> &Server {
         self.alone.as_ref().expect("the behaviour is one of `ALONE`")
     }
@@ -267,8 +281,7 @@ impl Harness for Etcd {
     }
 
     fn cut_watches(&self) {
-        let revision = self.hand.revision().to_string();
-        self.alone().must(&["compact", &revision]);
+        self.compact();
         self.restart();
     }
 

@@ -24,7 +24,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic_prost::ProstCodec;
 use wire::{
     DeleteRangeRequest, KeyValue, PutRequest, RangeRequest, Request, RequestOp, Response,
-    TxnRequest, TxnResponse, path,
+    StatusRequest, StatusResponse, TxnRequest, TxnResponse, path,
 };
 
 /// How long a server may take to answer.
@@ -99,6 +99,22 @@ impl Hand {
         let codec = ProstCodec::<Q, A>::default();
         let request = tonic::Request::new(question);
         grpc.unary(request, PathAndQuery::from_static(method), codec).await.unwrap().into_inner()
+    }
+
+    /// Whether the server answers, and knows a leader.
+    pub(crate) fn answers(&self) -> bool {
+        block_on(async {
+            let mut grpc = Grpc::new(self.channel.clone());
+            let codec = ProstCodec::<StatusRequest, StatusResponse>::default();
+            let question = tonic::Request::new(StatusRequest {});
+            let path = PathAndQuery::from_static(path::STATUS);
+            let answered = async {
+                grpc.ready().await.ok()?;
+                grpc.unary(question, path, codec).await.ok()
+            };
+            let answered = tokio::time::timeout(Duration::from_secs(1), answered).await;
+            answered.ok().flatten().is_some_and(|status| status.into_inner().leader != 0)
+        })
     }
 
     /// Carries out one thing, and returns what it found, and the revision.
