@@ -33,7 +33,8 @@ struct Url<'a> {
 }
 
 /// The schemes of stores that tenure has, and the feature that compiles each in.
-const SCHEMES: [(&str, Option<&str>); 2] = [("memory", None), ("sqlite", Some("sqlite"))];
+const SCHEMES: [(&str, Option<&str>); 4] =
+    [("memory", None), ("sqlite", Some("sqlite")), ("etcd", Some("etcd")), ("etcds", Some("etcd"))];
 
 /// The schemes that this build can open.
 #[must_use]
@@ -45,6 +46,7 @@ fn compiled(feature: Option<&str>) -> bool {
     match feature {
         None => true,
         Some("sqlite") => cfg!(feature = "sqlite"),
+        Some("etcd") => cfg!(feature = "etcd"),
         Some(_) => false,
     }
 }
@@ -67,6 +69,12 @@ pub(crate) async fn open(
             let store = sqlite(&url, namespace.clone(), clock, chance).await?;
             guard = Some(store.guard());
             Arc::new(store)
+        }
+        #[cfg(feature = "etcd")]
+        "etcd" | "etcds" => {
+            let config = etcd(&url, namespace.clone())?;
+            let chance = Chance::seeded(chance.next_u64());
+            Arc::new(tenure_etcd::EtcdStore::open(config, chance).await?)
         }
         other => return Err(not_compiled(other)),
     };
@@ -95,6 +103,12 @@ pub async fn admin(url: &str, chance: &mut Chance) -> Result<Arc<dyn StoreAdmin>
             let namespace = url.namespace.clone().unwrap_or_default();
             let clock = Arc::new(crate::clock::SystemClock);
             Ok(Arc::new(sqlite(&url, namespace, clock, chance).await?))
+        }
+        #[cfg(feature = "etcd")]
+        "etcd" | "etcds" => {
+            let config = etcd(&url, url.namespace.clone().unwrap_or_default())?;
+            let chance = Chance::seeded(chance.next_u64());
+            Ok(Arc::new(tenure_etcd::EtcdAdmin::new(config, chance)?))
         }
         "memory" => {
             let _ = chance;
@@ -127,6 +141,14 @@ async fn sqlite(
     let mut config = tenure_sqlite::SqliteConfig::from_url(&format!("sqlite:{}", url.rest))?;
     config.namespace = namespace;
     SqliteStore::open(config, clock, Chance::seeded(chance.next_u64())).await
+}
+
+#[cfg(feature = "etcd")]
+fn etcd(url: &Url<'_>, namespace: Namespace) -> Result<tenure_etcd::EtcdConfig, Error> {
+    let text = format!("{}:{}", url.scheme, url.rest);
+    let mut config = tenure_etcd::EtcdConfig::from_url(&text)?;
+    config.namespace = namespace;
+    Ok(config)
 }
 
 impl<'a> Url<'a> {
