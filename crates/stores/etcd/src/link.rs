@@ -123,7 +123,10 @@ impl Link {
         self.highest.load(Ordering::SeqCst)
     }
 
-    /// Reads ranges of one revision each: some in one request, all at once.
+    /// Reads ranges, all at once, and beside them which store it is.
+    ///
+    /// Each is a request of its own, although one Txn could carry them: servers before 3.5.5
+    /// panic when whoever sent a Txn that only reads gives up waiting (etcd issue 14110).
     ///
     /// # Errors
     /// `StoreReset`, once, when another store answers.
@@ -132,35 +135,35 @@ impl Link {
         operation: Operation,
         ranges: Vec<RangeRequest>,
     ) -> Result<Vec<(RangeResponse, Seen)>, Error> {
-        let mut answers = Vec::with_capacity(ranges.len());
+        let (belief, before) = (self.belief(), self.highest());
         let mut jobs: Vec<Job<'_, _>> = Vec::new();
-        for chunk in ranges.chunks(TXN_OPS) {
-            jobs.push(Box::pin(self.look_once(operation, chunk.to_vec())));
+        for range in std::iter::once(RangeRequest::one(self.keys.store())).chain(ranges) {
+            jobs.push(Box::pin(self.range(range, operation)));
         }
-        for chunk in all(jobs).await {
-            answers.extend(chunk?);
+        let mut answers = all(jobs).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let oldest = answers.iter().map(|(_, seen)| *seen).min_by_key(|seen| seen.revision);
+        let (store, _) = answers.remove(0);
+        if let Some(oldest) = oldest {
+            self.compare(belief, one(store), before, oldest, operation).await?;
         }
         Ok(answers)
     }
 
-    async fn look_once(
+    async fn range(
         &self,
+        range: RangeRequest,
         operation: Operation,
-        ranges: Vec<RangeRequest>,
-    ) -> Result<Vec<(RangeResponse, Seen)>, Error> {
-        let wanted = ranges.len();
-        let about = [self.keys.store(), self.keys.floor()].map(RangeRequest::one);
-        let success = about.into_iter().chain(ranges).map(|range| Request::Range(range).into());
-        let question = TxnRequest { success: success.collect(), ..TxnRequest::default() };
-        let (belief, before) = (self.belief(), self.highest());
-        let answer: TxnResponse = self.txn(&question, Effect::Reads, operation).await?;
-        let mut answers = answer.responses.into_iter().map(ranged);
-        let store = answers.next().flatten().and_then(one);
-        let floor = answers.next().flatten().and_then(one);
+    ) -> Result<(RangeResponse, Seen), Error> {
+        let answer: RangeResponse =
+            self.client.ask(path::RANGE, &range, Effect::Reads, operation).await?;
         let seen = seen(answer.header, operation, Effect::Reads)?;
-        self.compare(belief, store, floor, before, seen, operation).await?;
-        let answers: Vec<_> = answers.flatten().map(|answer| (answer, seen)).collect();
-        if answers.len() == wanted { Ok(answers) } else { Err(garbled(operation, Effect::Reads)) }
+        Ok((answer, seen))
+    }
+
+    /// Reads the floor anew.
+    async fn read_floor(&self, operation: Operation) -> Result<(u64, i64), Error> {
+        let (answer, _) = self.range(RangeRequest::one(self.keys.floor()), operation).await?;
+        Ok(read_floor(one(answer).as_ref()))
     }
 
     /// Reads everything of each name.
@@ -194,26 +197,30 @@ impl Link {
         if floor {
             compare.push(Compare::written(self.keys.floor(), belief.floor_revision));
         }
-        let about = [self.keys.store(), self.keys.floor()].map(RangeRequest::one);
         let question = TxnRequest {
             compare,
             success: txns.into_iter().map(|txn| Request::Txn(txn).into()).collect(),
-            failure: about.into_iter().map(|range| Request::Range(range).into()).collect(),
+            failure: vec![range(RangeRequest::one(self.keys.store()))],
         };
         let before = self.highest();
         let answer: TxnResponse =
             self.txn(&question, Effect::Writes, operation).await.map_err(Unwritten::Failed)?;
         let seen = seen(answer.header, operation, Effect::Writes)?;
         if !answer.succeeded {
-            let mut answers = answer.responses.into_iter().map(ranged);
-            let store = answers.next().flatten().and_then(one);
-            let floor = answers.next().flatten().and_then(one);
-            self.compare(belief, store, floor, before, seen, operation).await?;
+            let store = answer.responses.into_iter().find_map(ranged).and_then(one);
+            self.compare(belief, store, before, seen, operation).await?;
+            let floor = self.read_floor(operation).await?;
+            let mut believed = self.believed();
+            if believed.store == belief.store {
+                // It never sinks, even if somebody deleted it.
+                believed.floor = believed.floor.max(floor.0);
+                believed.floor_revision = floor.1;
+            }
             return Err(Unwritten::FloorMoved);
         }
         if seen.revision < before {
             // What was just done stands in another history; a look says which.
-            self.look_once(operation, Vec::new()).await?;
+            self.look(operation, Vec::new()).await?;
         }
         self.highest.fetch_max(seen.revision, Ordering::SeqCst);
         let answers: Vec<_> = answer.responses.into_iter().filter_map(nested).collect();
@@ -335,26 +342,19 @@ impl Link {
         &self,
         belief: Belief,
         store: Option<KeyValue>,
-        floor: Option<KeyValue>,
         before: i64,
         seen: Seen,
         operation: Operation,
     ) -> Result<(), Error> {
         let id = store.as_ref().and_then(|key| std::str::from_utf8(&key.value).ok());
         let id = id.and_then(|id| id.parse::<StoreId>().ok());
-        let floor = read_floor(floor.as_ref());
         if id == Some(belief.store) && seen.revision >= before {
             self.highest.fetch_max(seen.revision, Ordering::SeqCst);
-            let mut believed = self.believed();
-            if believed.store == belief.store {
-                // It never sinks, even if somebody deleted it.
-                believed.floor = believed.floor.max(floor.0);
-                believed.floor_revision = floor.1;
-            }
             return Ok(());
         }
         let _one_at_a_time = self.resetting.lock().await;
         if self.belief().store == belief.store {
+            let floor = self.read_floor(operation).await?;
             let (store, floor) = match id {
                 // Somebody else was told of the reset before, and has given it another id.
                 Some(other) if other != belief.store => (other, floor),
@@ -438,7 +438,12 @@ impl Link {
         };
         self.txn(&question, Effect::Writes, operation).await?;
         // Whether by us or by another: it is what is read now.
-        self.look(operation, Vec::new()).await.map(drop)
+        let (floor, floor_revision) = self.read_floor(operation).await?;
+        let mut believed = self.believed();
+        if believed.store == belief.store && believed.floor < floor {
+            (believed.floor, believed.floor_revision) = (floor, floor_revision);
+        }
+        Ok(())
     }
 
     fn draw(&self) -> StoreId {

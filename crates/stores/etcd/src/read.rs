@@ -55,20 +55,26 @@ impl Link {
                 break;
             };
             more = answer.more;
+            let last = answer.kvs.last().map(|key| key.key.clone());
             let mut names = by_name(&self.keys, answer.kvs);
-            if more {
+            if more && names.len() > 1 {
                 // The last of them may be incomplete.
                 names.pop_last();
+            } else if let (true, Some(mut last)) = (more, last) {
+                // Keys that aren't ours fill the page: go on behind them.
+                last.push(0);
+                range.start = last;
             }
             for (name, keys) in names {
-                range.start = self.keys.after(&name);
+                range.start = range.start.max(self.keys.after(&name));
                 let entry = Entry::read(&name, &self.keys, &keys)
                     .map_err(|error| error.with_store(Arc::clone(&self.location)))?;
-                entries.push((name, entry));
+                // What stands there without a record and a grant is no name that was leased.
+                if entry.is_known() {
+                    entries.push((name, entry));
+                }
             }
         }
-        // What stands there without a record and a grant is no name that was leased.
-        entries.retain(|(_, entry)| entry.is_known());
         let full = entries.len() > limit;
         entries.truncate(limit);
         let next = entries.last().filter(|_| full).map(|(name, _)| name.clone());

@@ -23,7 +23,7 @@ use crate::link::{Link, Pulse, Seen, Unwritten};
 use crate::wire::{Compare, KeyValue, PutRequest, RangeRequest, Request, TxnRequest};
 
 /// Up to how many names are asked for one by one; more are asked for as one range of keys.
-const SINGLE_MAX: usize = 500;
+const SINGLE_MAX: usize = 16;
 /// How many keys that range may have for each name: its own two, and those of others between.
 const KEYS_A_NAME: usize = 4;
 /// How many more it may have.

@@ -14,16 +14,18 @@ use tenure_core::store::{
 use tenure_core::{Error, ErrorKind, Operation};
 use tokio::sync::watch;
 
+use crate::all::{Job, all};
 use crate::client::Client;
 use crate::config::EtcdConfig;
-use crate::errors::Effect;
+use crate::errors::{Effect, Failure};
 use crate::guard::{Guard, GuardedTxn};
 use crate::keys::Keys;
 use crate::leases::TTL_LEAST;
-use crate::link::{Belief, Link, Seen, one, put, range, ranged, read_floor, seen};
+use crate::link::{Belief, Link, Seen, one, put, read_floor, seen};
 use crate::watch::Source;
 use crate::wire::{
-    Compare, KeyValue, RangeRequest, StatusRequest, StatusResponse, TxnRequest, TxnResponse, path,
+    Compare, KeyValue, RangeRequest, RangeResponse, StatusRequest, StatusResponse, TxnRequest,
+    TxnResponse, path,
 };
 
 /// How often a waiter reads although no hint came, in case one was lost.
@@ -139,23 +141,28 @@ impl About {
         chance: &mut Chance,
     ) -> Result<(Self, Seen), Error> {
         let fresh = StoreId::draw(chance).to_string();
-        let about = || [keys.store(), keys.floor(), keys.cluster()].map(RangeRequest::one);
-        let look = TxnRequest { success: about().map(range).into(), ..TxnRequest::default() };
         let make = TxnRequest {
             compare: vec![Compare::created(keys.store(), 0)],
-            success: vec![put(keys.store(), fresh.clone().into(), 0)],
+            success: vec![put(keys.store(), fresh.into(), 0)],
             failure: Vec::new(),
         };
         // Made by whoever is first, and then read like any other.
-        for question in [&look, &make, &look] {
-            let effect = if question == &look { Effect::Reads } else { Effect::Writes };
-            let answer: TxnResponse = client
-                .ask(path::TXN, question, effect, Operation::Open)
-                .await
-                .map_err(Error::from)?;
-            let seen = seen(answer.header, Operation::Open, effect)?;
-            let found = answer.responses.into_iter().map(|answer| ranged(answer).and_then(one));
-            let found: Vec<Option<KeyValue>> = found.collect();
+        for is_made in [false, true] {
+            if is_made {
+                let _: TxnResponse =
+                    client.ask(path::TXN, &make, Effect::Writes, Operation::Open).await?;
+            }
+            let about = [keys.store(), keys.floor(), keys.cluster()].map(RangeRequest::one);
+            let mut jobs: Vec<Job<'_, Result<RangeResponse, Failure>>> = Vec::new();
+            for range in about {
+                jobs.push(Box::pin(async move {
+                    client.ask(path::RANGE, &range, Effect::Reads, Operation::Open).await
+                }));
+            }
+            let found = all(jobs).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+            let header = found.first().and_then(|store| store.header);
+            let seen = seen(header, Operation::Open, Effect::Reads)?;
+            let found: Vec<Option<KeyValue>> = found.into_iter().map(one).collect();
             if let [Some(store), floor, cluster] = found.as_slice() {
                 return Ok((Self::read(store, floor.as_ref(), cluster.as_ref())?, seen));
             }

@@ -54,7 +54,9 @@ impl Source {
                 // Whoever waits shall not sleep on while nothing can be heard.
                 board.changed();
                 watching = loop {
-                    match Watching::begin(&link, &range, watching.next).await {
+                    // Lower where the store was reset: its revisions have begun anew.
+                    let next = watching.next.min(link.highest() + 1);
+                    match Watching::begin(&link, &range, next).await {
                         Ok(anew) => break anew,
                         Err(error) => tracing::debug!(%error, "hints are away; polls go on"),
                     }

@@ -4,6 +4,7 @@
 
 /// Where the requests go.
 pub(crate) mod path {
+    pub(crate) const RANGE: &str = "/etcdserverpb.KV/Range";
     pub(crate) const TXN: &str = "/etcdserverpb.KV/Txn";
     pub(crate) const LEASE_GRANT: &str = "/etcdserverpb.Lease/LeaseGrant";
     pub(crate) const LEASE_REVOKE: &str = "/etcdserverpb.Lease/LeaseRevoke";
@@ -54,6 +55,8 @@ pub(crate) struct RangeRequest {
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct RangeResponse {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) header: Option<ResponseHeader>,
     #[prost(message, repeated, tag = "2")]
     pub(crate) kvs: Vec<KeyValue>,
     #[prost(bool, tag = "3")]

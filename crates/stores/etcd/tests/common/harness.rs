@@ -8,6 +8,7 @@ use tenure_conformance::executor::Work;
 use tenure_conformance::harness::{
     Capability, ConnectionFault, GuardedBy, GuardedTransaction, Harness,
 };
+use tenure_conformance::player::{Player, name};
 use tenure_conformance::proxy::{Fault, FaultProxy, Then};
 use tenure_core::chance::Chance;
 use tenure_core::clock::Instant;
@@ -257,8 +258,11 @@ impl Harness for Etcd {
         let url = self.urls[0].replace(&address.to_string(), &proxy.address().to_string());
         let mut config = config(&url, namespace);
         config.timeout = PATIENCE;
-        let store = open(config);
-        // It has its etcd leases already, so that the next claim is one request.
+        let store = Arc::new(open(config));
+        // With its etcd leases already, so that the next claim is one Txn.
+        let warm = Player::on(self, "warm", store.clone());
+        let held = warm.acquire(&name(&format!("warms up {:x}", draw())));
+        warm.release(&held);
         let unlucky = Unlucky { store, proxy, fault: std::sync::Mutex::new(Some(fault)) };
         Arc::new(unlucky)
     }
@@ -338,7 +342,7 @@ impl GuardedTransaction for Guarded {
 
 /// A session whose next claim, renewal or release meets a fault of its connection.
 struct Unlucky {
-    store: EtcdStore,
+    store: Arc<EtcdStore>,
     proxy: FaultProxy,
     fault: std::sync::Mutex<Option<ConnectionFault>>,
 }
