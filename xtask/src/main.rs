@@ -109,10 +109,11 @@ fn sim(args: &[String]) -> Result<(), String> {
 }
 
 /// Each store: its package, and the servers that its suite needs.
-const STORES: [(&str, &str, &[&str]); 4] = [
+const STORES: [(&str, &str, &[&str]); 5] = [
     ("memory", "tenure-conformance", &[]),
     ("sqlite", "tenure-sqlite", &[]),
     ("postgres", "tenure-postgres", &["postgres", "pgbouncer"]),
+    ("etcd", "tenure-etcd", &["etcd", "etcd-cluster", "etcd-tls"]),
     ("redis", "tenure-redis", &["redis", "valkey", "redis-cluster"]),
 ];
 

@@ -220,6 +220,8 @@ pub enum Capability {
     Credentials,
     /// What carries hints can be cut.
     WatchFaults,
+    /// A renewal writes the record. (Elsewhere it prolongs something beside it.)
+    RenewalWrites,
 }
 
 impl Capability {
@@ -243,6 +245,7 @@ impl Capability {
         Self::ConnectionFaults,
         Self::Credentials,
         Self::WatchFaults,
+        Self::RenewalWrites,
     ];
 }
 

@@ -31,6 +31,7 @@ pub mod proxy;
 pub mod stamp;
 pub mod suite;
 pub mod table;
+pub mod together;
 
 pub use harness::{Capability, Harness};
 pub use list::{BEHAVIOURS, command_behaviours, session_behaviours};

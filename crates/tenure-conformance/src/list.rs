@@ -26,6 +26,7 @@ macro_rules! with_behaviours {
         ("14" Basics unknown_fields_survive_our_writes in records if RawRecords)
         ("14" Basics newer_format_is_not_written in records if RawRecords)
         ("14" Basics each_write_has_a_new_nonce in basics)
+        ("14" Basics each_renewal_has_a_new_nonce in basics if RenewalWrites)
         ("15" Basics read_reports_holder_token_acquired_left in basics)
         ("16" Basics list_pages_2500_by_prefix in names)
 

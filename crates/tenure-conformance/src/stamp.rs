@@ -79,7 +79,7 @@ pub fn run(name: &str, harness: &dyn Harness) {
     }
 }
 
-fn carry_out(behaviour: &Behaviour, harness: &dyn Harness) {
+pub(crate) fn carry_out(behaviour: &Behaviour, harness: &dyn Harness) {
     if let Place::Store(run) = behaviour.place {
         run(harness);
     }

@@ -54,6 +54,8 @@ pub use tenure_core::identity::{FencingToken, Incarnation, Instance, Name, Names
 pub use tenure_core::protocol::hold::{Cause, Limits, Standing};
 pub use tenure_core::record::Metadata;
 pub use tenure_core::store::{Level, Store};
+#[cfg(feature = "etcd")]
+pub use tenure_etcd as etcd;
 #[cfg(feature = "postgres")]
 pub use tenure_postgres as postgres;
 #[cfg(feature = "redis")]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tenure_core::clock::Timestamp;
 use tenure_core::decide::{Occupancy, occupancy};
 use tenure_core::error::ErrorKind;
-use tenure_core::identity::{ClaimId, FencingToken};
+use tenure_core::identity::{ClaimId, FencingToken, Nonce};
 use tenure_core::record::{Demand, METADATA_BYTES_MAX, Metadata, State};
 use tenure_core::store::{Acquired, Snapshot};
 use tenure_core::timing::{TTL_MAX, TTL_MIN, Timing};
@@ -195,17 +195,30 @@ pub fn metadata_4KiB_round_trip(harness: &dyn Harness) {
 /// the content changes with each.
 pub fn each_write_has_a_new_nonce(harness: &dyn Harness) {
     let (a, b) = Player::two(harness);
-    let mut held = a.acquire(&name("written"));
+    let held = a.acquire(&name("written"));
     let mut nonces = vec![b.sees(&held.name).record.nonce];
-    a.keeps(&mut held);
-    nonces.push(b.sees(&held.name).record.nonce);
-    a.keeps(&mut held);
-    nonces.push(b.sees(&held.name).record.nonce);
     nonces.push(b.orders(&held.name, Demand::Resign { to: None }).record.nonce);
     a.release(&held);
     nonces.push(b.sees(&held.name).record.nonce);
     b.acquire(&held.name);
     nonces.push(b.sees(&held.name).record.nonce);
+    are_all_different(nonces);
+}
+
+/// 14: so has each renewal, where it is a write of the record.
+pub fn each_renewal_has_a_new_nonce(harness: &dyn Harness) {
+    let (a, b) = Player::two(harness);
+    let mut held = a.acquire(&name("renewed"));
+    let mut nonces = vec![b.sees(&held.name).record.nonce];
+    for _ in 0..2 {
+        a.keeps(&mut held);
+        nonces.push(b.sees(&held.name).record.nonce);
+    }
+    are_all_different(nonces);
+}
+
+#[track_caller]
+fn are_all_different(mut nonces: Vec<Nonce>) {
     let all = nonces.len();
     nonces.sort_unstable();
     nonces.dedup();

@@ -10,6 +10,8 @@ use tenure_core::identity::Namespace;
 use tenure_core::memory::MemoryStore;
 use tenure_core::store::{Level, Store, StoreAdmin};
 
+#[cfg(feature = "etcd")]
+mod etcd;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "redis")]
@@ -49,12 +51,13 @@ struct Url<'a> {
 }
 
 /// The schemes of stores that tenure has, the feature that compiles each in, and whether it is.
-const SCHEMES: [(&str, Option<&str>, bool); 5] = [
+const SCHEMES: [(&str, Option<&str>, bool); 6] = [
     ("memory", None, true),
     ("sqlite", Some("sqlite"), cfg!(feature = "sqlite")),
     ("postgres", Some("postgres"), cfg!(feature = "postgres")),
     ("postgresql", Some("postgres"), cfg!(feature = "postgres")),
     ("redis", Some("redis"), cfg!(feature = "redis")),
+    ("etcd", Some("etcd"), cfg!(feature = "etcd")),
 ];
 
 /// The schemes that this build can open.
@@ -81,6 +84,8 @@ pub(crate) async fn open(
         "sqlite" => sqlite::open(&url, namespace.clone(), clock, chance).await?,
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => postgres::open(&url, namespace.clone(), chance).await?,
+        #[cfg(feature = "etcd")]
+        "etcd" => etcd::open(&url, namespace.clone(), chance).await?,
         #[cfg(feature = "redis")]
         "redis" => redis::open(&url, namespace.clone(), chance).await?,
         other => return Err(not_compiled(other)),
@@ -103,6 +108,8 @@ pub async fn admin(url: &str, chance: &mut Chance) -> Result<Arc<dyn StoreAdmin>
         "sqlite" => sqlite::admin(&url, chance).await,
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => postgres::admin(&url, chance),
+        #[cfg(feature = "etcd")]
+        "etcd" => etcd::admin(&url, chance),
         #[cfg(feature = "redis")]
         "redis" => redis::admin(&url, chance).await,
         "memory" => {
@@ -126,10 +133,11 @@ fn memory(name: &str, clock: Arc<dyn Clock>, chance: &mut Chance) -> MemoryStore
     shared.entry(name.to_owned()).or_insert_with(|| MemoryStore::new(clock, chance)).clone()
 }
 
-/// The scheme that a store is known by: those of Redis say how its servers are found, too.
+/// The scheme that a store is known by: others say how its servers are found, or TLS.
 fn family(scheme: &str) -> &str {
     match scheme.split_once('+').map_or(scheme, |(first, _)| first) {
         "redis" | "rediss" | "valkey" | "valkeys" => "redis",
+        "etcds" => "etcd",
         _ => scheme,
     }
 }

@@ -1,0 +1,84 @@
+//! Reads: single names, and pages of them.
+
+use std::sync::Arc;
+
+use tenure_core::identity::Name;
+use tenure_core::store::{Page, Query, Snapshot};
+use tenure_core::{Error, Operation};
+
+use crate::entry::{Entry, by_name};
+use crate::link::Link;
+use crate::wire::RangeRequest;
+
+/// How many keys a name may have that is listed, on an average; a page that has more is read on.
+const KEYS_A_NAME: usize = 3;
+
+impl Link {
+    /// Reads everything of some names, and how long what stands there lasts.
+    pub(crate) async fn read(&self, names: &[Name]) -> Result<Vec<Option<Snapshot>>, Error> {
+        let mut read = Vec::with_capacity(names.len());
+        for (name, (entry, _)) in names.iter().zip(self.entries(Operation::Read, names).await?) {
+            let entry = entry.map_err(|error| error.with_store(Arc::clone(&self.location)))?;
+            self.ledger.saw(name, entry.record.as_ref());
+            read.push((name.clone(), entry));
+        }
+        self.snapshots(read, Operation::Read).await
+    }
+
+    async fn snapshots(
+        &self,
+        entries: Vec<(Name, Entry)>,
+        operation: Operation,
+    ) -> Result<Vec<Option<Snapshot>>, Error> {
+        let store = self.belief().store;
+        let leases = entries.iter().flat_map(|(_, entry)| entry.leases()).collect();
+        let left = self.left(leases, operation).await?;
+        Ok(entries.iter().map(|(name, entry)| entry.snapshot(name, store, &left)).collect())
+    }
+
+    /// Reads a page of names.
+    pub(crate) async fn list(&self, query: &Query, after: Option<&Name>) -> Result<Page, Error> {
+        let limit = query.limit.clamp(1, Query::LIMIT_MAX);
+        let mut range = self.keys.under(&query.prefix);
+        if let Some(after) = after {
+            range.start = range.start.max(self.keys.after(after));
+        }
+        let mut entries: Vec<(Name, Entry)> = Vec::new();
+        let mut more = range.start < range.end;
+        while more && entries.len() <= limit {
+            let wanted = (limit + 1 - entries.len()) * KEYS_A_NAME + KEYS_A_NAME * 2;
+            let some = RangeRequest {
+                limit: i64::try_from(wanted).unwrap_or(i64::MAX),
+                ..range.clone().into()
+            };
+            let Some((answer, _)) = self.look(Operation::List, vec![some]).await?.pop() else {
+                break;
+            };
+            more = answer.more;
+            let last = answer.kvs.last().map(|key| key.key.clone());
+            let mut names = by_name(&self.keys, answer.kvs);
+            if more && names.len() > 1 {
+                // The last of them may be incomplete.
+                names.pop_last();
+            } else if let (true, Some(mut last)) = (more, last) {
+                // Keys that aren't ours fill the page: go on behind them.
+                last.push(0);
+                range.start = last;
+            }
+            for (name, keys) in names {
+                range.start = range.start.max(self.keys.after(&name));
+                let entry = Entry::read(&name, &self.keys, &keys)
+                    .map_err(|error| error.with_store(Arc::clone(&self.location)))?;
+                // What stands there without a record and a grant is no name that was leased.
+                if entry.is_known() {
+                    entries.push((name, entry));
+                }
+            }
+        }
+        let full = entries.len() > limit;
+        entries.truncate(limit);
+        let next = entries.last().filter(|_| full).map(|(name, _)| name.clone());
+        let snapshots = self.snapshots(entries, Operation::List).await?;
+        Ok(Page { snapshots: snapshots.into_iter().flatten().collect(), next })
+    }
+}

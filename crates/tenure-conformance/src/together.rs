@@ -1,0 +1,98 @@
+//! Runs the suite many behaviours at a time, for stores whose behaviours sleep more than they work.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use crate::behaviour::Behaviour;
+use crate::harness::Harness;
+use crate::list::store_behaviours;
+use crate::stamp::{carry_out, check_table};
+
+/// Runs the suite as the `main` of a test with `harness = false`: `at_once` behaviours at a time,
+/// then those in `alone` one by one, since they work more than they sleep; each on a fresh store,
+/// and first of all what [`conformance!`](crate::conformance) calls `table_is_complete`.
+///
+/// Arguments without dashes choose behaviours whose names contain one of them, as with
+/// `cargo test`; `--list` lists them. Each behaviour runs on a thread of its name. `make` is told
+/// that name.
+pub fn run_together<H: Harness>(
+    make: impl Fn(&'static str) -> H + Sync,
+    at_once: usize,
+    alone: &[&str],
+) -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let wanted: Vec<&String> = arguments.iter().filter(|word| !word.starts_with('-')).collect();
+    let chosen: Vec<&Behaviour> = store_behaviours()
+        .filter(|one| wanted.is_empty() || wanted.iter().any(|word| one.name.contains(*word)))
+        .collect();
+    if arguments.iter().any(|word| word == "--list") {
+        chosen.iter().for_each(|behaviour| println!("{}: test", behaviour.name));
+        return ExitCode::SUCCESS;
+    }
+    let is_alone = |one: &&Behaviour| alone.contains(&one.name);
+    let (single, together): (Vec<&Behaviour>, Vec<&Behaviour>) =
+        chosen.iter().partition(|behaviour| is_alone(behaviour));
+    let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let fail = |name: &'static str| {
+        failed.lock().unwrap_or_else(PoisonError::into_inner).push(name);
+    };
+    let table = catch_unwind(AssertUnwindSafe(|| check_table(&make("table_is_complete"))));
+    if table.is_err() {
+        fail("table_is_complete");
+    }
+    std::thread::scope(|scope| {
+        for _ in 0..at_once.max(1) {
+            scope.spawn(|| {
+                while let Some(behaviour) = together.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if !passes(behaviour, &make) {
+                        fail(behaviour.name);
+                    }
+                }
+            });
+        }
+    });
+    for behaviour in single {
+        if !passes(behaviour, &make) {
+            fail(behaviour.name);
+        }
+    }
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if failed.is_empty() {
+        println!("\n{} behaviours: ok", chosen.len());
+        return ExitCode::SUCCESS;
+    }
+    println!("\n{} of {} behaviours failed: {}", failed.len(), chosen.len(), failed.join(", "));
+    ExitCode::FAILURE
+}
+
+/// Runs one behaviour, or says why it is waived.
+fn passes<H: Harness>(
+    behaviour: &'static Behaviour,
+    make: &(impl Fn(&'static str) -> H + Sync),
+) -> bool {
+    let begun = Instant::now();
+    let run = || {
+        let harness = make(behaviour.name);
+        let waived = behaviour.waived(&harness);
+        if waived.is_none() {
+            carry_out(behaviour, &harness);
+        }
+        waived
+    };
+    // A thread of its own, so that a panic's message has the behaviour's name.
+    let outcome = std::thread::scope(|scope| {
+        let named = std::thread::Builder::new().name(behaviour.name.to_owned());
+        named.spawn_scoped(scope, run).expect("there is a thread more").join()
+    });
+    let took = begun.elapsed();
+    match &outcome {
+        Ok(None) => println!("{} ... ok ({took:.1?})", behaviour.name),
+        Ok(Some(reason)) => println!("{} ... waived: {reason}", behaviour.name),
+        Err(_) => println!("{} ... FAILED ({took:.1?})", behaviour.name),
+    }
+    outcome.is_ok()
+}
