@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: rates and latencies beside the raw statement on the same file.
 
 mod measure;
+mod postgres;
 mod raw;
 
 use std::path::{Path, PathBuf};
@@ -25,7 +26,7 @@ fn main() -> Result<()> {
         Some(turns) => turns.parse().context("the first argument is the number of turns")?,
         None => TURNS,
     };
-    tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(bench(turns))
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(bench(turns))
 }
 
 async fn bench(turns: usize) -> Result<()> {
@@ -38,6 +39,11 @@ async fn bench(turns: usize) -> Result<()> {
     beside_the_raw_statement(&sqlite, &file, turns).await?;
     many("sqlite", &sqlite, Some(&file)).await?;
     sqlite.close().await?;
+
+    match std::env::var("TENURE_TEST_POSTGRES") {
+        Ok(url) => postgres::beside_the_raw_statement(&url, turns).await?,
+        Err(_) => println!("postgres: not measured; `export $(cargo xtask stores up postgres)`"),
+    }
 
     let memory = Session::open("memory:").await?;
     alone("memory", &memory, turns * 100).await?;
