@@ -128,7 +128,7 @@ fn cmd_is_told_name_token_and_instance_and_nothing_else() {
     let scene = Scene::new("env");
     let mut command = scene.without_store();
     command.args(["run", "a b", "--instance", "me", "--store", &scene.store(), "--", "sh", "-c"]);
-    command.arg("env | grep -a ^TENURE | grep -v TEST_SCENE | sort");
+    command.arg("env | grep -a ^TENURE | grep -v ^TENURE_TEST_ | sort");
     assert_eq!(scene.spawn(command).end().code, 0);
     let out = scene.out();
     let lines: Vec<&str> = out.lines().collect();
