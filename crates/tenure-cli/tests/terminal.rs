@@ -147,8 +147,15 @@ fn ctrl_z_stops_the_child_only() {
     let supervisor = common::children(seated.child.id() as i32)[0];
     let cat = common::children(common::children(supervisor)[0])[0];
     assert!(is_stopped(cat));
-    seated.types("\x1a");
-    wait("the child goes on", || !is_stopped(cat));
+    // Pressed again, if it is overlooked once: seen once in hundreds of runs, beside a full CI.
+    let mut pressed = std::time::Instant::now() - Duration::from_secs(10);
+    wait("the child goes on", || {
+        if is_stopped(cat) && pressed.elapsed() > Duration::from_secs(3) {
+            pressed = std::time::Instant::now();
+            seated.types("\x1a");
+        }
+        !is_stopped(cat)
+    });
     seated.types("def\n");
     seated.shows("def\r\ndef\r\n");
     seated.types("\x1a");
