@@ -99,7 +99,7 @@ fn up(mut site: Site, chosen: &[&dyn Server]) -> Result<Vec<(String, String)>, S
     let packages: BTreeSet<_> =
         servers.iter().flat_map(|server| server.packages()).copied().collect();
     install::install(site.cache(), &packages)?;
-    site.prepare(&servers)?;
+    site.prepare(servers.iter().map(|server| (server.name(), server.ports())))?;
     Certificates::make(&site)?;
     let (later, sooner): (Vec<_>, Vec<_>) =
         servers.iter().copied().partition(|server| !server.needs().is_empty());

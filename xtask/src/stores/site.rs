@@ -5,7 +5,6 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::ports::{self, Ports};
-use super::server::Server;
 
 /// The variable that names the folder, for us and for tests.
 pub(super) const FOLDER_VARIABLE: &str = "TENURE_TEST_STORES";
@@ -37,8 +36,11 @@ impl Site {
         Ok(Self { root, cache, uid, ports })
     }
 
-    /// Makes the folder, and gives a port to whichever server has none.
-    pub(super) fn prepare(&mut self, servers: &[&dyn Server]) -> Result<(), String> {
+    /// Makes the folder, and gives so many ports to each server that has none.
+    pub(super) fn prepare<'s>(
+        &mut self,
+        servers: impl Iterator<Item = (&'s str, usize)>,
+    ) -> Result<(), String> {
         // Passable for all: servers under another account have their folders in it.
         let made = DirBuilder::new().recursive(true).mode(0o711).create(&self.root);
         let owner = made.and_then(|()| fs::metadata(&self.root)).map(|data| data.uid());
@@ -53,8 +55,8 @@ impl Site {
             Ok(_) => {}
         }
         let seed = checksum(self.root.as_os_str().as_encoded_bytes());
-        for server in servers {
-            ports::assign(&mut self.ports, server.name(), server.ports(), seed)?;
+        for (server, count) in servers {
+            ports::assign(&mut self.ports, server, count, seed)?;
         }
         ports::write(&self.root.join("ports"), &self.ports)
     }

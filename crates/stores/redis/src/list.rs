@@ -8,46 +8,48 @@ use tenure_core::store::{Page, Prefix, Query};
 use tenure_core::{Error, ErrorKind, Operation};
 
 use crate::keys::BUCKETS;
+use crate::rows::Row;
 use crate::script::LIST;
-use crate::store::RedisStore;
+use crate::session::Session;
 
 /// One page on its way.
 pub(crate) struct Listing<'a> {
-    store: &'a RedisStore,
+    session: &'a Session,
     query: &'a Query,
+    limit: usize,
     after: Option<Name>,
+    page: Page,
 }
 
 impl<'a> Listing<'a> {
-    pub(crate) fn new(store: &'a RedisStore, query: &'a Query, after: Option<&Name>) -> Self {
-        Self { store, query, after: after.cloned() }
+    pub(crate) fn new(session: &'a Session, query: &'a Query, after: Option<&Name>) -> Self {
+        let limit = query.limit.clamp(1, Query::LIMIT_MAX);
+        Self { session, query, limit, after: after.cloned(), page: Page::default() }
     }
 
-    /// Fills a page. Names whose keys are gone are passed over.
-    pub(crate) async fn page(mut self) -> Result<Page, Error> {
-        let limit = self.query.limit.clamp(1, Query::LIMIT_MAX);
-        let mut page = Page::default();
-        loop {
-            let names = self.names(limit + 1).await?;
-            let Some(last) = names.last().cloned() else { return Ok(page) };
-            let exhausted = names.len() <= limit;
-            for row in self.store.rows(Operation::List, &names).await?.into_iter().flatten() {
-                if page.snapshots.len() == limit {
-                    page.next = page.snapshots.last().map(|last| last.record.name.clone());
-                    return Ok(page);
-                }
-                page.snapshots.push(row.snapshot);
+    /// The names to read next: one more than may be left to fill the page with.
+    pub(crate) async fn wanted(&self) -> Result<Vec<Name>, Error> {
+        self.names(self.limit + 1).await
+    }
+
+    /// Takes in what stands at the names. Those whose keys are gone are passed over; the page, if
+    /// that fills it or no name is left.
+    pub(crate) fn take(&mut self, names: Vec<Name>, rows: Vec<Option<Row>>) -> Option<Page> {
+        for row in rows.into_iter().flatten() {
+            if self.page.snapshots.len() == self.limit {
+                self.page.next = self.page.snapshots.last().map(|last| last.record.name.clone());
+                return Some(std::mem::take(&mut self.page));
             }
-            if exhausted {
-                return Ok(page);
-            }
-            self.after = Some(last);
+            self.page.snapshots.push(row.snapshot);
         }
+        let exhausted = names.len() <= self.limit;
+        self.after = names.into_iter().next_back();
+        exhausted.then(|| std::mem::take(&mut self.page))
     }
 
     /// The next names, in byte order.
     async fn names(&self, count: usize) -> Result<Vec<Name>, Error> {
-        let session = &self.store.session;
+        let session = self.session;
         let mut calls = session.calls();
         for bucket in 0..BUCKETS {
             let call = session.add(&mut calls, &LIST, bucket, [session.keys.names(bucket)]);
@@ -55,8 +57,7 @@ impl<'a> Listing<'a> {
         }
         let mut names = BTreeSet::new();
         for told in session.run(Operation::List, calls).await {
-            let told = told.map_err(|error| self.store.located(error))?;
-            for name in told.answers {
+            for name in told?.answers {
                 names.insert(self.named(name)?);
             }
         }
@@ -79,7 +80,7 @@ impl<'a> Listing<'a> {
         };
         text.and_then(|text| Name::try_from(text).ok()).ok_or_else(|| {
             let message = "an index of names holds what is no name; look at it (ZRANGE)";
-            self.store.located(Error::new(ErrorKind::Corrupt, Operation::List, message))
+            Error::new(ErrorKind::Corrupt, Operation::List, message)
         })
     }
 }

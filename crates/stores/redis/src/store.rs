@@ -352,7 +352,16 @@ impl Store for RedisStore {
     }
 
     fn list<'a>(&'a self, query: &'a Query, after: Option<&'a Name>) -> Answer<'a, Page> {
-        Box::pin(async move { Listing::new(self, query, after).page().await })
+        Box::pin(async move {
+            let mut listing = Listing::new(&self.session, query, after);
+            loop {
+                let names = listing.wanted().await.map_err(|error| self.located(error))?;
+                let rows = self.rows(Operation::List, &names).await?;
+                if let Some(page) = listing.take(names, rows) {
+                    return Ok(page);
+                }
+            }
+        })
     }
 
     fn order<'a>(&'a self, name: &'a Name, request: &'a OrderRequest) -> Answer<'a, Ordered> {

@@ -1,6 +1,5 @@
 //! One connection: reaching the server, its two streams, and how it ends.
 
-use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -12,38 +11,11 @@ use tokio::time::timeout;
 
 use super::count::Counter;
 use super::fault::{Fault, Flow, Stream};
+use super::shared::{End, Shared};
 use super::stream::{CHUNK, Pump, close};
 
 /// How long the server may take to accept.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
-
-/// How a whole connection ends before both of its streams have.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum End {
-    /// In order.
-    Close,
-    /// With `RST`.
-    Reset,
-}
-
-/// What both streams of a connection know.
-pub(super) struct Shared {
-    pub counter: Counter,
-    /// Whether bytes were swallowed: then no others may follow.
-    pub lost: Cell<bool>,
-    /// Whether a side can't be written to any more: then the other learns of it by a reset.
-    pub broken: Cell<bool>,
-    last_spoke: Cell<Option<Stream>>,
-}
-
-impl Shared {
-    /// Counts bytes that arrived; true if they begin a run.
-    pub(super) fn arrived(&self, stream: Stream, bytes: usize) -> bool {
-        let begins = self.last_spoke.replace(Some(stream)) != Some(stream);
-        self.counter.arrived(stream, bytes, begins);
-        begins
-    }
-}
 
 /// Serves a connection to its end.
 pub(super) async fn run(
@@ -52,12 +24,7 @@ pub(super) async fn run(
     mut fault: watch::Receiver<Fault>,
     counter: Counter,
 ) {
-    let shared = Shared {
-        counter,
-        lost: Cell::new(false),
-        broken: Cell::new(false),
-        last_spoke: Cell::new(None),
-    };
+    let shared = Shared::new(counter);
     let Some(mut server) = reach(&client, target, &mut fault, &shared).await else {
         return reset(&client);
     };

@@ -12,6 +12,7 @@ mod count;
 mod fault;
 mod once;
 mod serve;
+mod shared;
 mod stream;
 
 use std::io;

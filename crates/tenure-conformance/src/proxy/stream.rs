@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::HELD_MAX;
-use super::connection::{End, Shared};
 use super::fault::{Fault, Flow, Stream, Then};
+use super::shared::{End, Shared};
 
 /// How many bytes are read at once.
 pub(super) const CHUNK: usize = 64 * 1024;
