@@ -96,6 +96,9 @@ impl HighWater {
     /// # Errors
     /// [`GuardError::Stale`]: a newer token was here already; roll back.
     /// [`GuardError::Failed`]: it couldn't be told; roll back, too.
+    ///
+    /// # Cancel safety
+    /// A call that was dropped has let nothing through: roll back.
     pub async fn admit(
         &self,
         transaction: &Transaction<'_>,

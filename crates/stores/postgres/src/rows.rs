@@ -15,6 +15,8 @@ use tokio_postgres::Row;
 /// What lies in columns of its own, or is the store's to say.
 const NOT_OF_THE_RECORD: [&str; 5] = ["nonce", "ttl_ms", "not_before_ms", "token", "transitions"];
 
+const JSON: &str = "every part of a record has a JSON form";
+
 /// Claims, column by column.
 #[derive(Default)]
 pub(crate) struct Claims {
@@ -56,7 +58,7 @@ impl Claims {
 /// The record of a grant, but for what only the store can say.
 fn granted(claim: &Claim) -> String {
     let record = decide::granted(None, claim, FencingToken::FIRST);
-    let mut json = serde_json::to_value(&record).unwrap_or_default();
+    let mut json = serde_json::to_value(&record).expect(JSON);
     if let Value::Object(fields) = &mut json {
         for field in NOT_OF_THE_RECORD {
             fields.remove(field);
@@ -132,7 +134,7 @@ pub(crate) fn stored(record: &Record) -> (String, String, i64) {
 }
 
 fn json(value: &impl serde::Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_default()
+    serde_json::to_string(value).expect(JSON)
 }
 
 /// Puts answers that name their items, counted from 1, into the batch's order.

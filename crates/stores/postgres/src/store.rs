@@ -58,6 +58,9 @@ impl PostgresStore {
     /// - `Misconfigured`: no such database, no tables (the message names them and `tenure
     ///   init`), newer tables, another cluster's mark, a server that is too old or whose
     ///   encoding isn't UTF-8, TLS that doesn't fit.
+    ///
+    /// # Cancel safety
+    /// Nothing was written.
     pub async fn open(config: PostgresConfig, chance: Chance) -> Result<Self, Error> {
         let pool = pool(&config)?;
         Self::open_on(pool, config, chance).await
