@@ -37,13 +37,16 @@ BEGIN
     RETURN {schema}.clock() + least(lasts_ms + skew_ms, 3155760000000) * interval '1 ms';
 END $$;
 
--- Some items of an array, in the order in which they are asked for.
+-- Some items of an array, by their numbers, which ascend: asked for all, it gives all.
 CREATE OR REPLACE FUNCTION {schema}.picked_1(items anyarray, wanted bigint[]) RETURNS anyarray
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog AS $$
 BEGIN
-    RETURN (SELECT array_agg(item ORDER BY place)
+    IF cardinality(wanted) = cardinality(items) THEN
+        RETURN items;
+    END IF;
+    RETURN (SELECT array_agg(item ORDER BY number)
         FROM unnest(items) WITH ORDINALITY AS one(item, number)
-        JOIN unnest(wanted) WITH ORDINALITY AS pick(number, place) USING (number));
+        JOIN unnest(wanted) AS pick(number) USING (number));
 END $$;
 
 -- What claims would come to as things are: 'free' where both sides say so.
@@ -81,7 +84,8 @@ BEGIN
             WHEN ours = ''found''
                 AND (t.holder_id = me AND t.expires_at_utc > {schema}.clock()) IS NOT TRUE
                 THEN ''refused''
-            ELSE ours END AS outcome) AS decided', theirs)
+            ELSE ours END AS outcome) AS decided
+        ORDER BY c.item', theirs)
         USING names, holder_names, incarnations, claims, unanswered, watched, in_namespace, clock,
             skew_ms;
 END $$;
@@ -106,7 +110,7 @@ DECLARE
     until   timestamptz := clock_timestamp() + interval '250 ms';
     -- The numbers of the claims to look at: all that are undecided, then those whose entries are
     -- locked here, and again those that are still undecided.
-    looked  bigint[] := ARRAY(SELECT generate_series(1, cardinality(names)));
+    looked  bigint[] := ARRAY(SELECT generate_series(1, cardinality(names)) ORDER BY 1);
     free    bigint[];
     waiting bigint[] := '{}';
     locks   boolean := false;
@@ -148,13 +152,14 @@ BEGIN
                 ORDER BY name COLLATE "C" ON CONFLICT DO NOTHING', theirs)
                 USING {schema}.picked_1(names, free), {schema}.picked_1(holder_names, free),
                     {schema}.picked_1(incarnations, free), timestamptz '1970-01-01Z';
-            EXECUTE format('SELECT coalesce(array_agg(item), ''{}'') FROM (
+            EXECUTE format('SELECT coalesce(array_agg(item ORDER BY item), ''{}'') FROM (
                     SELECT each.item FROM unnest($1, $2) AS each(name, item)
                     JOIN %s AS t ON t.lease_name = each.name
                     ORDER BY each.name COLLATE "C" FOR NO KEY UPDATE OF t SKIP LOCKED
                 ) AS locked', theirs)
                 INTO looked USING {schema}.picked_1(names, free), free;
-            waiting := ARRAY(SELECT * FROM unnest(free) EXCEPT SELECT * FROM unnest(looked));
+            waiting := ARRAY(SELECT * FROM unnest(free) EXCEPT SELECT * FROM unnest(looked)
+                ORDER BY 1);
             locks := true;
             CONTINUE WHEN looked <> '{}';
             free := '{}';
@@ -180,6 +185,7 @@ BEGIN
                 END IF;
                 RETURN NEXT;
             END LOOP;
+            looked := ARRAY(SELECT * FROM unnest(looked) ORDER BY 1);
             EXECUTE format('UPDATE %s AS t SET version = t.version + 1, acquired_at_utc = $6,
                     holder_id = each.holder_name || ''/'' || each.incarnation,
                     expires_at_utc =
