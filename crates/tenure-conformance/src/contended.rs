@@ -15,7 +15,7 @@ use crate::player::{Held, Player, name};
 /// For how long a hold of either side lasts: much longer than anybody keeps one here.
 pub const TTL: Duration = Duration::from_secs(30);
 /// How many rounds are played where nobody says otherwise.
-pub const ROUNDS_DEFAULT: u64 = 1000;
+pub const ROUNDS_DEFAULT: u64 = 400;
 /// The variable that the number of rounds is read from.
 pub const ROUNDS_VARIABLE: &str = "TENURE_TEST_CONTENDED_ROUNDS";
 /// Each side must win one round of so many: a race that one side never runs proves nothing.
