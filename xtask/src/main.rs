@@ -17,7 +17,7 @@ cargo xtask CHORE
   conformance [STORE|all]   the suite on one store's real servers, or on every store
   stores up|down|status [NAME…]   real servers for the tests, on free ports
   soak [ROUNDS]     rounds of killed, stopped and resumed commands under an observer
-  bench             rates and latencies beside the raw statement, in one run
+  bench [--turns N] [--svg FILE] [STORE…]   each store beside its client's bare calls, in one run
   tidy              what the compiler doesn't check: first lines, sizes, words
 ";
 
@@ -162,6 +162,10 @@ fn soak(args: &[String]) -> Result<(), String> {
 fn bench(args: &[String]) -> Result<(), String> {
     let mut run = cargo(&["run", "--quiet", "--release", "--package", "tenure-bench", "--"]);
     run.args(args);
+    #[cfg(target_os = "linux")]
+    let servers = stores::Servers::up(&root(), &["postgres", "redis", "etcd"].map(str::to_owned))?;
+    #[cfg(target_os = "linux")]
+    run.envs(servers.lines.iter().cloned());
     step("benchmark", run)
 }
 
