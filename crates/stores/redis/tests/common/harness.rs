@@ -13,7 +13,7 @@ use tenure_conformance::proxy::{Fault, FaultProxy, Then};
 use tenure_core::clock::Instant;
 use tenure_core::identity::{Name, Namespace};
 use tenure_core::store::{Store, StoreAdmin};
-use tenure_redis::{RedisConfig, RedisStore, redis};
+use tenure_redis::{Layout, RedisConfig, RedisStore, redis};
 
 use super::{DURABLE, Server, run, try_open, unique};
 
@@ -32,6 +32,7 @@ pub struct Redis {
     name: &'static str,
     home: Home,
     prefix: String,
+    shared: bool,
     offset: Arc<AtomicI64>,
     begun: std::time::Instant,
     backup: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,
@@ -43,10 +44,21 @@ impl Redis {
             name,
             home,
             prefix: format!("test-{:x}", unique()),
+            shared: false,
             offset: Arc::default(),
             begun: std::time::Instant::now(),
             backup: Mutex::default(),
         }
+    }
+
+    /// With all names shared with HAMode, whose keys are this harness's own, too.
+    pub fn shared(name: &'static str, home: Home) -> Self {
+        Self { shared: true, ..Self::at(name, home) }
+    }
+
+    /// What the neighbour's keys begin with. They know no namespaces, so each has a prefix.
+    pub fn entries(&self, namespace: &Namespace) -> String {
+        format!("{}:hamode:{}:", self.prefix, escaped(namespace))
     }
 
     /// A server of its own, that keeps each write.
@@ -54,7 +66,7 @@ impl Redis {
         Self::at(name, Home::Own(Mutex::new(Server::start(&DURABLE))))
     }
 
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         match &self.home {
             Home::Shared(url) | Home::Cluster(url) => url.clone(),
             Home::Own(server) => server.lock().unwrap().url(),
@@ -65,6 +77,9 @@ impl Redis {
         let mut config = RedisConfig::from_url(url).unwrap();
         config.namespace = namespace.clone();
         config.prefix = self.prefix.clone();
+        if self.shared {
+            config.layout = Some(Layout::HaMode { prefix: self.entries(namespace) });
+        }
         config.clock_offset = Arc::clone(&self.offset);
         config
     }
@@ -119,8 +134,7 @@ impl Redis {
 
     /// The key of a lease, and a connection to where it is.
     fn lease(&self, namespace: &Namespace, name: &Name) -> Option<(Vec<u8>, redis::Connection)> {
-        let escaped = namespace.as_str().replace('%', "%25").replace(':', "%3A");
-        let end = format!("}}:lease:{escaped}:{name}");
+        let end = format!("}}:lease:{}:{name}", escaped(namespace));
         let keys = self.keys();
         let found = keys.into_iter().find(|(_, key, _)| key.ends_with(end.as_bytes()));
         found.map(|(_, key, connection)| (key, connection))
@@ -133,6 +147,11 @@ impl Redis {
         let host = host.split('/').next().unwrap_or_default();
         host.to_socket_addrs().unwrap().next().unwrap()
     }
+}
+
+/// A namespace as it stands in keys.
+fn escaped(namespace: &Namespace) -> String {
+    namespace.as_str().replace('%', "%25").replace(':', "%3A")
 }
 
 impl Harness for Redis {
@@ -215,7 +234,13 @@ impl Harness for Redis {
 
     fn delete_by_hand(&self, namespace: &Namespace, name: &Name) {
         let (key, mut connection) = self.lease(namespace, name).unwrap();
-        redis::cmd("DEL").arg(key).query::<()>(&mut connection).unwrap();
+        let entry = format!("{}{name}", self.entries(namespace));
+        let mut command = redis::cmd("DEL");
+        command.arg(key);
+        if self.shared {
+            command.arg(entry);
+        }
+        command.query::<()>(&mut connection).unwrap();
     }
 
     /// What every lease and every store counts of itself.
