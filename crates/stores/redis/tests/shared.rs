@@ -3,10 +3,11 @@
 
 mod common;
 
-use common::harness::{Home, Redis};
+use common::harness::{Home, Redis, Word};
 use common::url_of;
 
 tenure_conformance::conformance!(|| Redis::shared(
     "redis (hamode)",
-    Home::Shared(url_of("TENURE_TEST_REDIS"))
+    Home::Shared(url_of("TENURE_TEST_REDIS")),
+    Word::HaMode,
 ));

@@ -15,7 +15,7 @@ use tenure_core::identity::{Name, Namespace};
 use tenure_core::store::{Store, StoreAdmin};
 use tenure_redis::{Layout, RedisConfig, RedisStore, redis};
 
-use super::{DURABLE, Server, run, try_open, unique};
+use super::{DURABLE, Server, name, run, try_open, unique};
 
 /// Where the harness's store lives.
 pub enum Home {
@@ -27,12 +27,20 @@ pub enum Home {
     Cluster(String),
 }
 
+/// With whom names are shared.
+#[derive(Clone, Copy)]
+pub enum Word {
+    HaMode,
+    /// This one name.
+    LeaderElection(&'static str),
+}
+
 /// A fresh store on a server.
 pub struct Redis {
     name: &'static str,
     home: Home,
     prefix: String,
-    shared: bool,
+    layout: Option<Word>,
     offset: Arc<AtomicI64>,
     begun: std::time::Instant,
     backup: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,
@@ -44,21 +52,21 @@ impl Redis {
             name,
             home,
             prefix: format!("test-{:x}", unique()),
-            shared: false,
+            layout: None,
             offset: Arc::default(),
             begun: std::time::Instant::now(),
             backup: Mutex::default(),
         }
     }
 
-    /// With all names shared with HAMode, whose keys are this harness's own, too.
-    pub fn shared(name: &'static str, home: Home) -> Self {
-        Self { shared: true, ..Self::at(name, home) }
+    /// With names shared with a neighbour, whose keys are this harness's own, too.
+    pub fn shared(name: &'static str, home: Home, layout: Word) -> Self {
+        Self { layout: Some(layout), ..Self::at(name, home) }
     }
 
-    /// What the neighbour's keys begin with. They know no namespaces, so each has a prefix.
-    pub fn entries(&self, namespace: &Namespace) -> String {
-        format!("{}:hamode:{}:", self.prefix, escaped(namespace))
+    /// The neighbour's key of a name. It knows no namespaces, so each has keys of its own here.
+    pub fn entry(&self, namespace: &Namespace, name: &str) -> String {
+        format!("{}:neighbour:{}:{name}", self.prefix, escaped(namespace))
     }
 
     /// A server of its own, that keeps each write.
@@ -77,9 +85,12 @@ impl Redis {
         let mut config = RedisConfig::from_url(url).unwrap();
         config.namespace = namespace.clone();
         config.prefix = self.prefix.clone();
-        if self.shared {
-            config.layout = Some(Layout::HaMode { prefix: self.entries(namespace) });
-        }
+        config.layout = self.layout.map(|word| match word {
+            Word::HaMode => Layout::HaMode { prefix: self.entry(namespace, "") },
+            Word::LeaderElection(of) => {
+                Layout::LeaderElection { name: name(of), key: self.entry(namespace, of) }
+            }
+        });
         config.clock_offset = Arc::clone(&self.offset);
         config
     }
@@ -234,11 +245,10 @@ impl Harness for Redis {
 
     fn delete_by_hand(&self, namespace: &Namespace, name: &Name) {
         let (key, mut connection) = self.lease(namespace, name).unwrap();
-        let entry = format!("{}{name}", self.entries(namespace));
         let mut command = redis::cmd("DEL");
         command.arg(key);
-        if self.shared {
-            command.arg(entry);
+        if self.layout.is_some() {
+            command.arg(self.entry(namespace, name.as_str()));
         }
         command.query::<()>(&mut connection).unwrap();
     }
