@@ -16,10 +16,13 @@
 //! [`Faulty`](faulty::Faulty) loses a store's answers on demand. With the feature `proxy`,
 //! `proxy::FaultProxy` does so to the bytes between a store's client and a real server.
 //!
+//! A store that shares its names with another system shows so with [`contended::race`].
+//!
 //! The guide is `docs/adding-a-store.md`; the contract itself is
 //! [`tenure_core::store`], and its rules are [`tenure_core::decide`].
 
 pub mod behaviour;
+pub mod contended;
 pub mod drive;
 pub mod executor;
 pub mod faulty;

@@ -179,7 +179,7 @@ macro_rules! random_id {
 
             /// From its 128 bits.
             #[must_use]
-            pub fn from_u128(bits: u128) -> Self {
+            pub const fn from_u128(bits: u128) -> Self {
                 Self(bits)
             }
 

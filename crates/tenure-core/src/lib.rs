@@ -17,6 +17,7 @@ pub mod guard;
 pub mod hint;
 pub mod identity;
 pub mod memory;
+pub mod neighbour;
 pub mod protocol;
 pub mod record;
 pub mod record_leases;

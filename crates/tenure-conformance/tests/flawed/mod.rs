@@ -1,5 +1,5 @@
 //! A small store that has one flaw at a time; D6 to D11 are those of lease libraries in the field.
-#![allow(unreachable_pub, clippy::unwrap_used, reason = "a module of a test")]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "a module of two tests")]
 
 pub mod records;
 

@@ -7,6 +7,7 @@ use crate::clock::{Instant, Reading};
 use crate::decide::{Occupancy, occupancy};
 use crate::error::{Error, ErrorKind, Operation};
 use crate::identity::{ClaimId, FencingToken, Nonce};
+use crate::neighbour::is_made_up;
 pub use crate::protocol::claim::{Action, Event, GaveUp, Patience, Terms, Ticket};
 use crate::protocol::observe::Observation;
 use crate::store::{Acquired, Grant, Snapshot, Version};
@@ -407,13 +408,15 @@ impl Contender {
         actions: &mut Vec<Action>,
     ) {
         let token = seen.as_ref().map(|snapshot| snapshot.record.token);
-        if token < self.above && !self.reset {
+        // A neighbour's grant has no token, and what comes after it may be no record at all.
+        let counts = !seen.as_ref().is_some_and(|snapshot| is_made_up(&snapshot.record));
+        if counts && token < self.above && !self.reset {
             // Tokens went back, or the record is gone: the store forgot. What was granted before
             // may still be acted under.
             self.last_seen = seen.map(Box::new);
             return self.failed(forgot(), now, chance, actions);
         }
-        if token >= self.above {
+        if counts && token >= self.above {
             self.above = token;
             self.reset = false;
         }
@@ -509,9 +512,10 @@ fn waits_out_reset() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::{Clock, ManualClock};
+    use crate::clock::{Clock, ManualClock, Timestamp};
     use crate::identity::Instance;
     use crate::identity::{Incarnation, Name, StoreId, Successor};
+    use crate::neighbour::Neighbour;
     use crate::record::tests::sample;
     use crate::record::{Record, Reservation, State};
     use crate::store::Wake;
@@ -643,6 +647,25 @@ mod tests {
         );
         assert!(bench.contender.is_over());
         assert_eq!(bench.contender.wake_at(), None);
+    }
+
+    #[test]
+    fn a_neighbours_entry_that_goes_away_is_no_reset() {
+        let (mut bench, ticket) = Bench::claiming();
+        let entry = Neighbour {
+            layout: "hamode",
+            holder: "api-7",
+            left: secs(40),
+            since: Timestamp::default(),
+            version: Version::new("n"),
+        };
+        let (store, name) = (StoreId::from_u128(1), sample().name);
+        bench.refused(&ticket, entry.snapshot(&name, None, store));
+        assert_looks(&bench.after(secs(15)));
+        // It was released, and the name never had a record of ours.
+        let ticket = claim_in(bench.looked(None));
+        assert_eq!(ticket.above, None);
+        assert!(matches!(&bench.answer(&ticket, granted(1))[..], [Action::Granted { .. }]));
     }
 
     #[test]
