@@ -18,6 +18,7 @@ cargo xtask CHORE
   stores up|down|status [NAME…]   real servers for the tests, on free ports
   soak [ROUNDS]     rounds of killed, stopped and resumed commands under an observer
   soak STORE [FAULTS]       contenders on a store and its real servers, under random faults
+  soak flat [BEATS]         idle sessions that hold 1, 1000 and 10 000 names
   bench             rates and latencies beside the raw statement, in one run
   tidy              what the compiler doesn't check: first lines, sizes, words
 ";
@@ -144,13 +145,14 @@ fn conformance(args: &[String]) -> Result<(), String> {
 }
 
 /// What `soak` knows by name: the servers that it needs, and the test that it runs.
-const SOAKS: [(&str, &[&str], &str); 6] = [
-    ("sqlite", &[], "faults"),
-    ("postgres", &["postgres"], "faults"),
-    ("redis", &["redis"], "faults"),
-    ("redis-durable", &["redis-durable"], "faults"),
-    ("etcd", &["etcd"], "faults"),
-    ("etcd-cluster", &["etcd-cluster"], "faults"),
+const SOAKS: [(&str, &[&str], &str); 7] = [
+    ("sqlite", &[], "many"),
+    ("postgres", &["postgres"], "many"),
+    ("redis", &["redis"], "many"),
+    ("redis-durable", &["redis-durable"], "many"),
+    ("etcd", &["etcd"], "many"),
+    ("etcd-cluster", &["etcd-cluster"], "many"),
+    ("flat", &["postgres", "redis-durable", "etcd"], "flat"),
 ];
 
 fn soak(args: &[String]) -> Result<(), String> {
@@ -165,8 +167,8 @@ fn soak(args: &[String]) -> Result<(), String> {
         let known = SOAKS.map(|(name, ..)| name).join(", ");
         return Err(format!("`soak` knows no `{what}`; it knows {known}, and a number of rounds"));
     };
-    let mut run = cargo(&["test", "--package", "tenure", "--all-features", "--test", test, "--"]);
-    run.args(["many", "--exact", "--ignored", "--nocapture"]).env("TENURE_SOAK_STORE", name);
+    let mut run = cargo(&["test", "--package", "tenure", "--all-features", "--test", "soak", "--"]);
+    run.args([test, "--exact", "--ignored", "--nocapture"]).env("TENURE_SOAK_STORE", name);
     if let Some(count) = count {
         run.env("TENURE_SOAK_COUNT", count);
     }

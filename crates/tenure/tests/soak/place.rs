@@ -1,6 +1,7 @@
 //! The stores that contenders compete on: where they are, and how to begin and end there.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tenure_core::store::InitOptions;
@@ -25,6 +26,13 @@ use Place::{Etcd, EtcdCluster, Postgres, Redis, RedisDurable, Sqlite};
 const PLACES: [Place; 6] = [Sqlite, Postgres, Redis, RedisDurable, Etcd, EtcdCluster];
 
 impl Place {
+    /// Keeps other tests of this process from its servers, as long as what is returned lives.
+    pub(crate) fn alone(self) -> MutexGuard<'static, ()> {
+        static USED: [Mutex<()>; PLACES.len()] = [const { Mutex::new(()) }; PLACES.len()];
+        // What another test met there is over.
+        USED[self as usize].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn named(name: &str) -> Self {
         let found = PLACES.into_iter().find(|place| place.name() == name);
         found.unwrap_or_else(|| panic!("`{name}` is none of {:?}", PLACES.map(Self::name)))
@@ -61,6 +69,15 @@ impl Place {
         };
         let stores = PathBuf::from(self.line("TENURE_TEST_STORES"));
         names.iter().map(|name| stores.join(name)).collect()
+    }
+
+    /// A folder of this run's own.
+    pub(crate) fn folder(self, purpose: &str, number: u64) -> PathBuf {
+        let (name, process) = (self.name(), std::process::id());
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let folder = folder.join(format!("{purpose}-{name}-{process}-{number}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
     }
 
     /// A place of this run's own, without the proxies that each contender puts before it.
@@ -114,7 +131,7 @@ impl Place {
                 assert!(ended > 0, "no backend was there to be ended");
             }
             Redis | RedisDurable => {
-                let address = addresses(url).remove(0);
+                let address = crate::wire::addresses(url).remove(0);
                 let question =
                     "CLIENT KILL TYPE normal SKIPME yes\r\nCLIENT KILL TYPE pubsub\r\nQUIT\r\n";
                 let ended = crate::server::ask(&address, question).unwrap();
@@ -124,9 +141,14 @@ impl Place {
         }
     }
 
-    /// The faults that a place can have.
+    /// The faults that a place can have; or one alone of them, if TENURE_SOAK_ONLY names it.
     pub(crate) fn kinds(self) -> Vec<Kind> {
-        Kind::ALL.into_iter().filter(|kind| kind.befalls(self)).collect()
+        let only = std::env::var("TENURE_SOAK_ONLY").ok();
+        let wanted = |kind: &Kind| only.as_ref().is_none_or(|only| *only == format!("{kind:?}"));
+        let kinds: Vec<_> =
+            Kind::ALL.into_iter().filter(|kind| kind.befalls(self) && wanted(kind)).collect();
+        assert!(!kinds.is_empty(), "{} has no fault {only:?}", self.name());
+        kinds
     }
 
     /// So many faults, each kind about as often, in an order drawn from `state`.
@@ -148,15 +170,6 @@ impl Place {
             panic!("{variable} is not set; run `export $(cargo xtask stores up {name})` first")
         })
     }
-}
-
-/// The addresses in a URL: servers for tests have their own ports of 127.0.0.1.
-pub(crate) fn addresses(url: &str) -> Vec<String> {
-    let found = url.match_indices("127.0.0.1:").map(|(at, _)| {
-        let end = url[at + 10..].find(|c: char| !c.is_ascii_digit());
-        url[at..end.map_or(url.len(), |end| at + 10 + end)].to_owned()
-    });
-    found.collect()
 }
 
 async fn postgres(url: &str) -> tenure::postgres::tokio_postgres::Client {

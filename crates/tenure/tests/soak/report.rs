@@ -34,13 +34,14 @@ impl Report {
         Self { place, seed, begun: Instant::now(), beside: 0, kinds: BTreeMap::new() }
     }
 
-    /// Takes in a fault that is over, under which `token` was held.
+    /// Takes in a fault that is over, under which `token` was held; somebody acted `again` so long
+    /// after it.
     pub(crate) fn befell(
         &mut self,
         kind: Kind,
         beside: bool,
         token: u64,
-        healed: u64,
+        again: Duration,
         observer: &Observer,
     ) {
         self.beside += usize::from(beside);
@@ -51,8 +52,7 @@ impl Report {
             let gap = next.first.saturating_sub(term.last);
             seen.leaderless.push(Duration::from_nanos(gap));
         }
-        let again = observer.terms().map(|(_, term)| term.last).max().unwrap_or(healed);
-        seen.recovered.push(Duration::from_nanos(again.saturating_sub(healed)));
+        seen.recovered.push(again);
     }
 
     /// Prints the figures, and asserts that it all happened.

@@ -12,13 +12,15 @@ use crate::{clock, draw};
 const PAST_TTL: u32 = 130;
 
 impl Scene {
-    /// Lets a fault befall the holder and be over. It is in nobody's way when this returns.
-    pub(crate) fn strike(&mut self, kind: Kind, holder: usize, token: u64) {
+    /// Lets a fault befall the holder and be over: it is in nobody's way when this returns.
+    /// False if it missed: the term was over just before it.
+    #[must_use]
+    pub(crate) fn strike(&mut self, kind: Kind, holder: usize, token: u64) -> bool {
         match kind {
-            Kind::BlackHoled => self.cut(holder, token, Fault::BlackHole),
-            Kind::HalfOpened => self.cut(holder, token, Fault::HalfOpen),
-            Kind::AnswersHeld => self.cut(holder, token, Fault::Hold(Direction::Answers)),
-            Kind::RequestsHeld => self.cut(holder, token, Fault::Hold(Direction::Requests)),
+            Kind::BlackHoled => return self.cut(holder, token, Fault::BlackHole),
+            Kind::HalfOpened => return self.cut(holder, token, Fault::HalfOpen),
+            Kind::AnswersHeld => return self.cut(holder, token, Fault::Hold(Direction::Answers)),
+            Kind::RequestsHeld => return self.cut(holder, token, Fault::Hold(Direction::Requests)),
             Kind::AllCutOff => self.cut_all(),
             Kind::Delayed => self.delay_all(holder),
             Kind::Reset => self.reset(holder),
@@ -38,6 +40,7 @@ impl Scene {
                 self.sleep(0, 50);
                 self.contenders[holder].resume();
             }
+            Kind::HolderPausedInAct => return self.pause_in_act(holder, token),
             Kind::HolderPausedBriefly => {
                 self.contenders[holder].pause();
                 self.sleep(10, 100);
@@ -79,6 +82,7 @@ impl Scene {
             Kind::LeaderKilled | Kind::LeaderStopped | Kind::LeaderPaused => self.depose(kind),
             Kind::FileLocked | Kind::FileLockedBriefly => self.lock_file(kind),
         }
+        true
     }
 
     /// When every deadline has passed that counts from before now.
@@ -86,22 +90,39 @@ impl Scene {
         clock() + self.place.ttl().as_nanos() as u64
     }
 
-    /// Cuts the holder off until another holds the name, and a little longer.
-    fn cut(&mut self, holder: usize, token: u64, fault: Fault) {
+    /// Cuts the holder off until another holds the name, and a little longer. False if it wasn't
+    /// the holder any more.
+    fn cut(&mut self, holder: usize, token: u64, fault: Fault) -> bool {
         let before = self.contenders[holder].seen();
         self.contenders[holder].fault(fault);
         let limit = self.past_deadlines();
         self.another_acts(token);
         self.observer.must_have_stopped(token, limit, "it was cut off from its store");
         let after = self.contenders[holder].seen();
-        match fault {
-            // Nothing is even read.
-            Fault::HalfOpen => assert_eq!(before.answers, after.answers),
-            Fault::Hold(Direction::Answers) => assert!(after.answers > before.answers),
-            _ => assert!(after.requests > before.requests, "it sent nothing meanwhile"),
-        }
         self.sleep(0, 50);
         self.contenders[holder].heal();
+        match fault {
+            // Nothing is even read.
+            Fault::HalfOpen => before.answers == after.answers,
+            Fault::Hold(Direction::Answers) => after.answers > before.answers,
+            _ => after.requests > before.requests,
+        }
+    }
+
+    /// Has an effect come late, which only a guard can stop. False if the process stood elsewhere.
+    fn pause_in_act(&mut self, holder: usize, token: u64) -> bool {
+        let before = self.observer.late_effects;
+        self.contenders[holder].tell("pause");
+        self.until("it pauses, or holds no longer", |scene| {
+            scene.contenders[holder].is_paused() || scene.observer.has_newer(token)
+        });
+        if !self.contenders[holder].is_paused() {
+            return false;
+        }
+        self.another_acts(token);
+        self.contenders[holder].resume();
+        self.until("its effect comes late", |scene| scene.observer.late_effects > before);
+        true
     }
 
     fn cut_all(&mut self) {

@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -13,6 +13,9 @@ use crate::{kill, wait};
 
 /// How long a server may take to answer what it is asked.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long a server may take to stop in order.
+const STOPS_WITHIN: Duration = Duration::from_secs(3);
 
 /// The servers of a place. What is down or paused when this is dropped goes on.
 pub(crate) struct Servers {
@@ -40,7 +43,8 @@ impl Servers {
         self.end(index, Signal::KILL);
     }
 
-    /// Stops one in order, as its operator would.
+    /// Stops one in order, as its operator would; and kills it if it takes long. PostgreSQL waits
+    /// for clients that connected and say nothing, as a proxy has them do.
     pub(crate) fn stop(&mut self, index: usize) {
         let signal = match fact(&self.folders[index], "stop").as_str() {
             "INT" => Signal::INT,
@@ -52,15 +56,16 @@ impl Servers {
 
     fn end(&mut self, index: usize, signal: Signal) {
         let folder = &self.folders[index];
-        let ending = pid(folder).expect("it runs");
+        let (ending, begun) = (pid(folder).expect("it runs"), Instant::now());
         kill(ending, signal);
         wait("the server's end", || {
-            for child in &mut self.started {
-                let _ = child.try_wait();
+            if begun.elapsed() > STOPS_WITHIN {
+                kill(ending, Signal::KILL);
             }
-            pid(folder).is_none()
+            // It is ours to reap if we started it.
+            self.started.retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_))));
+            pid(folder) != Some(ending)
         });
-        self.started.retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_))));
     }
 
     /// Starts one again, on its port and its data.

@@ -146,6 +146,11 @@ impl Observer {
         self.terms().last().filter(|(_, term)| !term.ended)
     }
 
+    /// Whether somebody has acted under a newer token.
+    pub(crate) fn has_newer(&self, token: u64) -> bool {
+        self.terms().any(|(newer, _)| newer > token)
+    }
+
     /// Whether a contender has opened a session.
     pub(crate) fn has_opened(&self, who: u64) -> bool {
         self.opened.contains(&who)

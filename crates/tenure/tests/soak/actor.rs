@@ -5,6 +5,7 @@ use std::io::{BufRead as _, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::process::{Signal, getpid, kill_process};
 use tenure::guard::HighWaterFile;
 use tenure::{Lease, Session, Successor};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -18,6 +19,9 @@ const ACT_EVERY: Duration = Duration::from_millis(2);
 /// How long it waits before it tries again to open a session.
 const OPEN_AGAIN: Duration = Duration::from_millis(100);
 
+/// How long a signal to stop may take until this very thread stands.
+const STOPS_WITHIN: Duration = Duration::from_millis(50);
+
 /// How a contender is started: variables of its environment.
 pub(crate) const URL: &str = "TENURE_FAULTS_URL";
 pub(crate) const WHO: &str = "TENURE_FAULTS_WHO";
@@ -29,6 +33,8 @@ enum Told {
     /// Release, and stay away for so long.
     Release(Duration),
     Transfer(Successor),
+    /// Pause this process after the next check that passes, before its effect.
+    Pause,
     /// Drop the session without closing it, and open another.
     Drop,
 }
@@ -80,6 +86,7 @@ fn parse(line: &str) -> Told {
     match line.split_once(' ').unwrap_or((line, "")) {
         ("release", rest) => Told::Release(Duration::from_millis(rest.parse().unwrap())),
         ("transfer", to) => Told::Transfer(to.parse().unwrap()),
+        ("pause", "") => Told::Pause,
         ("drop", "") => Told::Drop,
         _ => panic!("`{line}` is nothing that a contender can be told"),
     }
@@ -113,7 +120,7 @@ impl Contender {
             let lease = lease.unwrap_or_else(|error| panic!("c{} gave up: {error}", self.who));
             self.write(&format!("grant {} {} {}\n", self.who, lease.token(), clock()));
             let rests = match self.act(&lease).await {
-                Ok(Told::Drop) => {
+                Ok(Told::Drop | Told::Pause) => {
                     self.end(&lease, "its session is dropped");
                     return;
                 }
@@ -139,18 +146,26 @@ impl Contender {
 
     /// Acts while it may, until it is told otherwise.
     async fn act(&mut self, lease: &Lease) -> Result<Told, tenure::Lost> {
+        let mut pauses = false;
         loop {
             let before = clock();
             lease.check()?;
             let after = clock();
+            if std::mem::take(&mut pauses) {
+                kill_process(getpid(), Signal::STOP).unwrap();
+                // Another thread may be the first that the signal stops.
+                std::thread::sleep(STOPS_WITHIN);
+            }
             let token = lease.token();
             self.write(&format!("act {} {token} {before} {after}\n", self.who));
             let mut guarded = &self.guarded;
             let line = format!("{} {token}\n", self.who);
             // A token that is too old is refused, and that act doesn't happen.
             let _ = self.guard.guard(token, || guarded.write_all(line.as_bytes()).unwrap());
-            if let Ok(told) = self.told.try_recv() {
-                return Ok(told);
+            match self.told.try_recv() {
+                Ok(Told::Pause) => pauses = true,
+                Ok(told) => return Ok(told),
+                Err(_) => {}
             }
             tokio::time::sleep(ACT_EVERY).await;
         }

@@ -1,41 +1,35 @@
-//! A contender from outside: its process, and the proxies between it and the servers.
+//! A contender from outside: its process, and its way to the servers.
 
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::Signal;
-use tenure_conformance::proxy::{Fault, FaultProxy};
+use tenure_conformance::proxy::Fault;
 
-use crate::place::{Place, addresses};
+use crate::place::Place;
+use crate::wire::{Seen, Wire};
 use crate::{actor, kill, server, wait};
 
-/// One of those that compete. Its process is another after it was killed; its proxies stay.
+/// One of those that compete. Its process is another after it was killed; its way stays.
 pub(crate) struct Contender {
     /// The number of its process, which is part of its instance's name.
     pub who: u64,
     child: Child,
-    proxies: Vec<FaultProxy>,
-    url: String,
+    wire: Wire,
 }
 
 impl Contender {
     /// Starts one whose way to the servers of `url` goes through proxies of its own.
     pub(crate) fn start(who: u64, place: Place, url: &str, folder: &Path) -> Self {
-        let mut own = url.to_owned();
-        let mut proxies = Vec::new();
-        for address in addresses(url) {
-            let proxy = FaultProxy::start(address.as_str()).unwrap();
-            own = own.replace(&address, &proxy.address().to_string());
-            proxies.push(proxy);
-        }
-        let child = spawn(who, place, &own, folder);
-        Self { who, child, proxies, url: own }
+        let wire = Wire::to(url);
+        let child = spawn(who, place, &wire.url, folder);
+        Self { who, child, wire }
     }
 
     /// Another process in its place.
     pub(crate) fn start_again(&mut self, who: u64, place: Place, folder: &Path) {
-        self.child = spawn(who, place, &self.url, folder);
+        self.child = spawn(who, place, &self.wire.url, folder);
         self.who = who;
     }
 
@@ -45,22 +39,16 @@ impl Contender {
     }
 
     pub(crate) fn fault(&self, fault: Fault) {
-        self.proxies.iter().for_each(|proxy| proxy.set(fault));
+        self.wire.fault(fault);
     }
 
     pub(crate) fn heal(&self) {
         self.fault(Fault::Pass);
     }
 
-    /// Bytes that its requests and their answers had, and connections it made.
+    /// What passed between it and the servers.
     pub(crate) fn seen(&self) -> Seen {
-        let mut seen = Seen::default();
-        for count in self.proxies.iter().map(FaultProxy::count) {
-            seen.requests += count.requests.bytes;
-            seen.answers += count.answers.bytes;
-            seen.connections += count.connections;
-        }
-        seen
+        self.wire.seen()
     }
 
     pub(crate) fn kill(&mut self) {
@@ -71,7 +59,11 @@ impl Contender {
     /// Stops its process, and waits until it stands.
     pub(crate) fn pause(&self) {
         kill(self.child.id() as i32, Signal::STOP);
-        wait("the pause", || server::state(self.child.id() as i32) == Some('T'));
+        wait("the pause", || self.is_paused());
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        server::state(self.child.id() as i32) == Some('T')
     }
 
     pub(crate) fn resume(&self) {
@@ -90,14 +82,6 @@ impl Drop for Contender {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// What passed at a contender's proxies.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Seen {
-    pub requests: u64,
-    pub answers: u64,
-    pub connections: u64,
 }
 
 fn spawn(who: u64, place: Place, url: &str, folder: &Path) -> Child {

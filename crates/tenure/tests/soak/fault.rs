@@ -25,6 +25,8 @@ pub(crate) enum Kind {
     /// Until another holds the name.
     HolderPaused,
     HolderPausedBriefly,
+    /// Between a check that passed and its effect, until another holds the name.
+    HolderPausedInAct,
     /// Without being closed.
     SessionDropped,
     Released,
@@ -47,14 +49,14 @@ pub(crate) enum Kind {
 
 use Kind::{
     AcquireAnswersLost, AllCutOff, AnswersHeld, BlackHoled, ConnectionsEnded, Delayed, FileLocked,
-    FileLockedBriefly, HalfOpened, HolderKilled, HolderPaused, HolderPausedBriefly, LeaderKilled,
-    LeaderPaused, LeaderStopped, Refused, ReleaseAnswerLost, Released, RenewalAnswersLost,
-    RequestsHeld, Reset, ServersKilled, ServersPaused, ServersRestarted, SessionDropped,
-    Transferred,
+    FileLockedBriefly, HalfOpened, HolderKilled, HolderPaused, HolderPausedBriefly,
+    HolderPausedInAct, LeaderKilled, LeaderPaused, LeaderStopped, Refused, ReleaseAnswerLost,
+    Released, RenewalAnswersLost, RequestsHeld, Reset, ServersKilled, ServersPaused,
+    ServersRestarted, SessionDropped, Transferred,
 };
 
 impl Kind {
-    pub(crate) const ALL: [Self; 26] = [
+    pub(crate) const ALL: [Self; 27] = [
         BlackHoled,
         HalfOpened,
         AnswersHeld,
@@ -69,6 +71,7 @@ impl Kind {
         HolderKilled,
         HolderPaused,
         HolderPausedBriefly,
+        HolderPausedInAct,
         SessionDropped,
         Released,
         Transferred,
@@ -85,8 +88,8 @@ impl Kind {
 
     pub(crate) fn befalls(self, place: Place) -> bool {
         match self {
-            HolderKilled | HolderPaused | HolderPausedBriefly | SessionDropped | Released
-            | Transferred => true,
+            HolderKilled | HolderPaused | HolderPausedBriefly | HolderPausedInAct
+            | SessionDropped | Released | Transferred => true,
             FileLocked | FileLockedBriefly => place == Place::Sqlite,
             LeaderKilled | LeaderStopped | LeaderPaused => place == Place::EtcdCluster,
             ConnectionsEnded => {
@@ -116,7 +119,7 @@ impl Kind {
                 FileLockedBriefly,
                 Released,
                 HolderKilled,
-                HolderPaused,
+                HolderPausedInAct,
                 Transferred,
                 HolderKilled,
             ],
@@ -149,7 +152,7 @@ impl Kind {
                 RequestsHeld,
                 Reset,
                 ConnectionsEnded,
-                HolderPaused,
+                HolderPausedInAct,
                 ServersKilled,
                 SessionDropped,
                 HolderKilled,

@@ -1,6 +1,7 @@
 //! Contenders on a place, with the observer that reads what they write.
 
 use std::path::PathBuf;
+use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
 use crate::contender::Contender;
@@ -19,6 +20,7 @@ const HELD_AGAIN_MAX: Duration = Duration::from_secs(20);
 const JUST_NOW: Duration = Duration::from_millis(100);
 
 pub(crate) struct Scene {
+    _alone: MutexGuard<'static, ()>,
     pub place: Place,
     pub url: String,
     pub folder: PathBuf,
@@ -32,12 +34,8 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) fn of(place: Place, seed: u64) -> Self {
-        let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!(
-            "faults-{}-{}-{seed}",
-            place.name(),
-            std::process::id()
-        ));
-        std::fs::create_dir_all(&folder).unwrap();
+        let alone = place.alone();
+        let folder = place.folder("faults", seed);
         let servers = Servers::of(place.processes());
         let url = place.url(&folder);
         Place::init(&url);
@@ -45,7 +43,17 @@ impl Scene {
             (1..=CONTENDERS).map(|who| Contender::start(who, place, &url, &folder)).collect();
         let observer = Observer::of(&folder);
         let next_who = CONTENDERS + 1;
-        Self { place, url, folder, contenders, servers, observer, next_who, chance: seed }
+        Self {
+            _alone: alone,
+            place,
+            url,
+            folder,
+            contenders,
+            servers,
+            observer,
+            next_who,
+            chance: seed,
+        }
     }
 
     /// Waits until something is so, looking at what has been written meanwhile.
@@ -92,9 +100,7 @@ impl Scene {
 
     /// Waits until somebody acts under a newer token.
     pub(crate) fn another_acts(&mut self, token: u64) {
-        self.until("somebody acts under a newer token", |scene| {
-            scene.observer.terms().any(|(newer, _)| newer > token)
-        });
+        self.until("somebody acts under a newer token", |scene| scene.observer.has_newer(token));
     }
 
     /// Asserts that nobody acted by a check that began after `limit`.
