@@ -17,6 +17,8 @@ cargo xtask CHORE
   conformance [STORE|all]   the suite on one store's real servers, or on every store
   stores up|down|status [NAME…]   real servers for the tests, on free ports
   soak [ROUNDS]     rounds of killed, stopped and resumed commands under an observer
+  soak STORE [FAULTS]       contenders on a store and its real servers, under random faults
+  soak flat [BEATS]         idle sessions that hold 1, 1000 and 10 000 names
   bench [--turns N] [--svg FILE] [STORE…]   each store beside its client's bare calls, in one run
   tidy              what the compiler doesn't check: first lines, sizes, words
 ";
@@ -142,18 +144,52 @@ fn conformance(args: &[String]) -> Result<(), String> {
     Ok(())
 }
 
+/// What `soak` knows by name: the servers that it needs, and the test that it runs.
+const SOAKS: [(&str, &[&str], &str); 7] = [
+    ("sqlite", &[], "many"),
+    ("postgres", &["postgres"], "many"),
+    ("redis", &["redis"], "many"),
+    ("redis-durable", &["redis-durable"], "many"),
+    ("etcd", &["etcd"], "many"),
+    ("etcd-cluster", &["etcd-cluster"], "many"),
+    ("flat", &["postgres", "redis-durable", "etcd"], "flat"),
+];
+
 fn soak(args: &[String]) -> Result<(), String> {
-    let mut run = cargo(&[
-        "test",
-        "--package",
-        "tenure-cli",
-        "--test",
-        "soak",
-        "--",
-        "--ignored",
-        "--nocapture",
-    ]);
-    if let Some(rounds) = args.first() {
+    let (what, count) = match args {
+        [count] if count.parse::<u64>().is_ok() => (None, Some(count)),
+        [] => (None, None),
+        [what] => (Some(what), None),
+        [what, count, ..] => (Some(what), Some(count)),
+    };
+    let Some(what) = what else { return soak_command(count) };
+    let Some((name, needs, test)) = SOAKS.into_iter().find(|(name, ..)| name == what) else {
+        let known = SOAKS.map(|(name, ..)| name).join(", ");
+        return Err(format!("`soak` knows no `{what}`; it knows {known}, and a number of rounds"));
+    };
+    let mut run = cargo(&["test", "--package", "tenure", "--all-features", "--test", "soak", "--"]);
+    run.args([test, "--exact", "--ignored", "--nocapture"]).env("TENURE_SOAK_STORE", name);
+    if let Some(count) = count {
+        run.env("TENURE_SOAK_COUNT", count);
+    }
+    #[cfg(target_os = "linux")]
+    let needs: Vec<String> = needs.iter().map(|name| (*name).to_owned()).collect();
+    #[cfg(target_os = "linux")]
+    let _servers = if needs.is_empty() {
+        None
+    } else {
+        let servers = stores::Servers::up(&root(), &needs)?;
+        run.envs(servers.lines.iter().cloned());
+        Some(servers)
+    };
+    step(&format!("soak of {name}"), run)
+}
+
+/// The command, on SQLite.
+fn soak_command(rounds: Option<&String>) -> Result<(), String> {
+    let mut run = cargo(&["test", "--package", "tenure-cli", "--test", "soak", "--"]);
+    run.args(["--ignored", "--nocapture"]);
+    if let Some(rounds) = rounds {
         run.env("TENURE_SOAK_ROUNDS", rounds);
     }
     step("soak", run)
