@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tenure_core::decide::{self, Claimed};
-use tenure_core::identity::FencingToken;
+use tenure_core::identity::{FencingToken, Name};
 use tenure_core::record::{Record, State};
 use tenure_core::store::{Acquired, Claim, Grant};
 use tenure_core::{Error, ErrorKind, Operation};
@@ -16,6 +16,7 @@ use crate::keys::Kind;
 use crate::leases::{TTL_LEAST, check, holding, seconds};
 use crate::ledger::{Class, Known};
 use crate::link::{Belief, Link, Pulse, Seen, TXN_OPS, Unwritten, delete, put, range, ranged};
+use crate::rehang::Stale;
 use crate::wire::{Compare, TxnRequest, TxnResponse};
 
 /// How often a claim is tried on a name that others change meanwhile.
@@ -174,7 +175,7 @@ impl Link {
             jobs.push(Box::pin(self.grant(seconds(lasts), CLAIM)));
         }
         for (at, lease) in keeping.iter().zip(all(jobs).await) {
-            asked[*at].kept = Some(lease?);
+            asked[*at].kept = Some(lease?.0);
         }
         Ok(())
     }
@@ -350,8 +351,12 @@ impl Link {
             Pulse::Alive(term) if term == granted.term => {
                 let Granted { token, created, lease, written, .. } = granted;
                 let known = Known::new(claim, token, created, lease, written, began);
-                self.ledger.holds(&claim.name, known);
-                acquired
+                self.hold_proven(&claim.name, known, term).await.map_or_else(
+                    |error| {
+                        Acquired::Failed(unproven_error("it can't be made sure").with_source(error))
+                    },
+                    |ours| if ours { acquired } else { unproven("it is gone already") },
+                )
             }
             Pulse::Alive(_) => unproven("another leader was elected meanwhile"),
             Pulse::Gone => unproven("the etcd lease that it hangs on is gone"),
@@ -359,6 +364,22 @@ impl Link {
                 unproven_error("its etcd lease was not prolonged").with_source(error),
             ),
         }
+    }
+
+    /// Takes a grant for held whose lease was just prolonged under the leader of `term`; hung on
+    /// another lease first, if that one is of another leader's time. False if it is gone.
+    async fn hold_proven(&self, name: &Name, mut known: Known, term: u64) -> Result<bool, Error> {
+        let lease = match self.ledger.born(known.lease) == Some(term) {
+            true => Some(known.lease),
+            false => {
+                let stale = [Stale { name, known: &known }];
+                self.rehang(&stale, CLAIM).await?.into_iter().next().flatten()
+            }
+        };
+        let Some(lease) = lease else { return Ok(false) };
+        known.lease = lease;
+        self.ledger.holds(name, known);
+        Ok(true)
     }
 
     /// Asks how long what refused lasts, for all that were refused at once.

@@ -82,8 +82,8 @@ impl Link {
             return Ok(lease.id);
         }
         let sent = Instant::now();
-        let id = self.grant(class.1, operation).await?;
-        self.ledger.granted(class, id, sent);
+        let (id, born) = self.grant(class.1, operation).await?;
+        self.ledger.granted(class, id, sent, born);
         Ok(id)
     }
 

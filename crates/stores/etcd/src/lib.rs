@@ -32,6 +32,7 @@ mod leases;
 mod ledger;
 mod link;
 mod read;
+mod rehang;
 mod release;
 mod renew;
 mod store;

@@ -92,17 +92,19 @@ impl Link {
         location: Arc<str>,
         history: Duration,
         belief: Belief,
-        revision: i64,
+        seen: Seen,
         chance: Chance,
     ) -> Self {
+        let ledger = Ledger::default();
+        ledger.led(seen.term);
         Self {
             client,
             keys,
             location,
             history,
-            ledger: Ledger::default(),
+            ledger,
             believed: Mutex::new(belief),
-            highest: AtomicI64::new(revision),
+            highest: AtomicI64::new(seen.revision),
             granting: tokio::sync::Mutex::default(),
             resetting: tokio::sync::Mutex::default(),
             chance: Mutex::new(chance),
@@ -157,6 +159,7 @@ impl Link {
         let answer: RangeResponse =
             self.client.ask(path::RANGE, &range, Effect::Reads, operation).await?;
         let seen = seen(answer.header, operation, Effect::Reads)?;
+        self.ledger.led(seen.term);
         Ok((answer, seen))
     }
 
@@ -206,6 +209,7 @@ impl Link {
         let answer: TxnResponse =
             self.txn(&question, Effect::Writes, operation).await.map_err(Unwritten::Failed)?;
         let seen = seen(answer.header, operation, Effect::Writes)?;
+        self.ledger.led(seen.term);
         if !answer.succeeded {
             let store = answer.responses.into_iter().find_map(ranged).and_then(one);
             self.compare(belief, store, before, seen, operation).await?;
@@ -270,11 +274,17 @@ impl Link {
         }
     }
 
-    /// Grants a lease of so many seconds.
+    /// Grants a lease of so many seconds, and says under whom, if that is certain: whoever led when
+    /// the cluster answered before it was asked for, if the same one leads now.
     ///
     /// # Errors
     /// `Invalid`: the servers grant none so short.
-    pub(crate) async fn grant(&self, seconds: i64, operation: Operation) -> Result<i64, Error> {
+    pub(crate) async fn grant(
+        &self,
+        seconds: i64,
+        operation: Operation,
+    ) -> Result<(i64, Option<u64>), Error> {
+        let before = self.ledger.term();
         let question = LeaseGrantRequest { ttl: seconds };
         // Whether it was granted or not, nobody's lease changes.
         let answer: LeaseGrantResponse =
@@ -291,7 +301,9 @@ impl Link {
                 ),
             ));
         }
-        Ok(answer.id)
+        let now = seen(answer.header, operation, Effect::Reads)?.term;
+        self.ledger.led(now);
+        Ok((answer.id, before.filter(|before| *before == now)))
     }
 
     /// Gives a lease back that nothing hangs on. If that fails, it ends by itself.

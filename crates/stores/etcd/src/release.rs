@@ -168,7 +168,7 @@ impl Link {
             success.push(delete(key(Kind::Kept)));
             let lasts = seconds(reserved.lasts).max(seconds(TTL_LEAST));
             if reserved.lasts > Duration::ZERO {
-                let lease = self.grant(lasts, RELEASE).await?;
+                let (lease, _) = self.grant(lasts, RELEASE).await?;
                 let successor = reserved.successor.to_string().into_bytes();
                 success.push(put(key(Kind::Reserved), successor, lease));
             }

@@ -20,6 +20,7 @@ use crate::keys::Kind;
 use crate::leases::{check, holding};
 use crate::ledger::Known;
 use crate::link::{Link, Pulse, Seen, Unwritten};
+use crate::rehang::{Stale, other_leader};
 use crate::wire::{Compare, KeyValue, PutRequest, RangeRequest, Request, TxnRequest};
 
 /// Up to how many names are asked for one by one; more are asked for as one range of keys.
@@ -40,6 +41,16 @@ struct Proof {
     /// An operator has given an order: the record says which.
     ordered: bool,
     term: u64,
+}
+
+/// What keys alone can tell of a renewal.
+enum Verdict {
+    Sure(Renewed),
+    /// In force, but its lease was granted under another leader: so it counts once it hangs on
+    /// another.
+    OfAnotherTime(Renewed),
+    /// The record must be read.
+    Unclear,
 }
 
 impl Link {
@@ -69,15 +80,27 @@ impl Link {
         let mut pulses: HashMap<i64, Pulse> = pulses.into_iter().collect();
         self.sweep(&leases, RENEW);
         let mut answers: Vec<Option<Renewed>> = holds.iter().map(|_| None).collect();
+        let mut stale: Vec<(usize, Renewed)> = Vec::new();
         for at in plain {
             let Some(known) = &known[at] else { continue };
-            answers[at] = match &mut proofs {
-                Err(error) => Some(Renewed::Failed(error.clone())),
+            let verdict = match &mut proofs {
+                Err(error) => Verdict::Sure(Renewed::Failed(error.clone())),
                 Ok(proofs) => {
                     let proof = proofs.remove(&holds[at].name).unwrap_or_default();
-                    self.judge(&holds[at], known, proof, pulses.get(&known.lease), sent)
+                    self.judge(&holds[at], known, proof, pulses.get(&known.lease))
                 }
             };
+            match verdict {
+                Verdict::Sure(answer) => answers[at] = Some(answer),
+                Verdict::OfAnotherTime(answer) => stale.push((at, answer)),
+                Verdict::Unclear => {}
+            }
+        }
+        self.renew_stale(holds, &known, stale, &mut answers).await;
+        for (at, answer) in answers.iter().enumerate() {
+            if let Some(Renewed::Renewed(_)) = answer {
+                self.ledger.confirmed(&holds[at].name, holds[at].token, sent);
+            }
         }
         let rest: Vec<usize> = (0..holds.len()).filter(|at| answers[*at].is_none()).collect();
         if !rest.is_empty() {
@@ -91,28 +114,55 @@ impl Link {
         answers.into_iter().map(|answer| answer.unwrap_or(Renewed::NotHeld(None))).collect()
     }
 
-    /// What keys alone can tell. None: the record must be read.
-    fn judge(
+    /// Hangs holds on the present leader's leases that hang on those of one before; then they are
+    /// renewed. Those that aren't there any more stay without an answer.
+    async fn renew_stale(
         &self,
-        hold: &Hold,
-        known: &Known,
-        proof: Proof,
-        pulse: Option<&Pulse>,
-        sent: Instant,
-    ) -> Option<Renewed> {
+        holds: &[Hold],
+        known: &[Option<Known>],
+        stale: Vec<(usize, Renewed)>,
+        answers: &mut [Option<Renewed>],
+    ) {
+        let moving: Vec<Stale<'_>> = stale
+            .iter()
+            .filter_map(|(at, _)| {
+                Some(Stale { name: &holds[*at].name, known: known[*at].as_ref()? })
+            })
+            .collect();
+        if moving.is_empty() {
+            return;
+        }
+        match self.rehang(&moving, RENEW).await {
+            Ok(moved) => {
+                for ((at, answer), lease) in stale.into_iter().zip(moved) {
+                    answers[at] = lease.map(|_| answer);
+                }
+            }
+            Err(error) => {
+                for (at, _) in stale {
+                    answers[at] = Some(Renewed::Failed(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// What keys alone can tell.
+    fn judge(&self, hold: &Hold, known: &Known, proof: Proof, pulse: Option<&Pulse>) -> Verdict {
         let ours = proof.held == Some((known.created, known.lease));
         if !ours || proof.ordered {
-            return None;
+            return Verdict::Unclear;
         }
         match pulse {
             Some(Pulse::Alive(term)) if *term == proof.term => {
-                self.ledger.confirmed(&hold.name, hold.token, sent);
                 let version = proof.record.map_or_else(|| hold.version.clone(), version);
-                Some(Renewed::Renewed(version))
+                match self.ledger.born(known.lease) == Some(*term) {
+                    true => Verdict::Sure(Renewed::Renewed(version)),
+                    false => Verdict::OfAnotherTime(Renewed::Renewed(version)),
+                }
             }
-            Some(Pulse::Alive(_)) => Some(Renewed::Failed(other_leader())),
-            Some(Pulse::Failed(error)) => Some(Renewed::Failed(error.clone())),
-            Some(Pulse::Gone) | None => None,
+            Some(Pulse::Alive(_)) => Verdict::Sure(Renewed::Failed(other_leader(RENEW))),
+            Some(Pulse::Failed(error)) => Verdict::Sure(Renewed::Failed(error.clone())),
+            Some(Pulse::Gone) | None => Verdict::Unclear,
         }
     }
 
@@ -218,10 +268,9 @@ impl Link {
             Err(instead) => return self.not_held(&hold, instead),
         };
         let Some(held) = entry.held.clone() else { return Renewed::NotHeld(None) };
-        let rebound = match known.is_some_and(|known| known.ttl != hold.ttl) {
-            true => Some(holding(hold.ttl)),
-            false => None,
-        };
+        let other_ttl = known.is_some_and(|known| known.ttl != hold.ttl);
+        let stale = self.ledger.born(held.lease) != Some(seen.term);
+        let rebound = (other_ttl || stale).then(|| holding(hold.ttl));
         let lease = match rebound {
             None => held.lease,
             Some(class) => match self.leases(&[class], RENEW).await {
@@ -236,7 +285,7 @@ impl Link {
         pulses.insert(lease, pulse.clone());
         match pulse {
             Pulse::Alive(term) if term == seen.term => {}
-            Pulse::Alive(_) => return Renewed::Failed(other_leader()),
+            Pulse::Alive(_) => return Renewed::Failed(other_leader(RENEW)),
             Pulse::Failed(error) => return Renewed::Failed(error),
             Pulse::Gone => {
                 let mut expired = entry;
@@ -303,7 +352,10 @@ impl Link {
         };
         match self.write(RENEW, vec![txn], self.belief(), false).await {
             Ok((answers, seen)) if answers.iter().all(|answer| answer.succeeded) => {
-                Ok(seen.revision)
+                match self.ledger.born(lease) == Some(seen.term) {
+                    true => Ok(seen.revision),
+                    false => Err(other_leader(RENEW)),
+                }
             }
             Ok(_) | Err(Unwritten::FloorMoved) => Err(Error::new(
                 ErrorKind::Unavailable,
@@ -313,9 +365,4 @@ impl Link {
             Err(Unwritten::Failed(failure)) => Err(failure.into()),
         }
     }
-}
-
-fn other_leader() -> Error {
-    let message = "another leader was elected while the beat was under way; beat again";
-    Error::new(ErrorKind::OutcomeUnknown, RENEW, message)
 }

@@ -86,8 +86,7 @@ impl EtcdStore {
         profile.wake = Wake::Push(POLL);
         profile.shortest_ttl = TTL_LEAST;
         profile.detection = DETECTION;
-        let (history, revision) = (config.history, seen.revision);
-        let link = Link::new(client, keys, location, history, about.belief, revision, chance);
+        let link = Link::new(client, keys, location, config.history, about.belief, seen, chance);
         Ok(Self { profile, link: Arc::new(link), closed: watch::Sender::new(false) })
     }
 

@@ -121,8 +121,11 @@ fn an_idle_session_takes_no_more_with_time_nor_connections_with_holds() {
 fn flat() {
     let beats = std::env::var("TENURE_SOAK_COUNT").ok().and_then(|count| count.parse().ok());
     let beats = beats.unwrap_or(BEATS);
+    let only = std::env::var("TENURE_SOAK_ONLY").ok();
+    let places = [Place::Sqlite, Place::Postgres, Place::RedisDurable, Place::Etcd];
+    let wanted = |place: &Place| only.as_ref().is_none_or(|only| only == place.name());
     std::thread::scope(|scope| {
-        for place in [Place::Sqlite, Place::Postgres, Place::RedisDurable, Place::Etcd] {
+        for place in places.into_iter().filter(wanted) {
             scope.spawn(move || {
                 let one = flat::idle(place, 1, SHORT_BEATS, TTL);
                 flat::idle(place, 1000, beats, TTL).as_many_connections(&one);
