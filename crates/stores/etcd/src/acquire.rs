@@ -15,7 +15,7 @@ use crate::errors::Failure;
 use crate::keys::Kind;
 use crate::leases::{TTL_LEAST, check, holding, seconds};
 use crate::ledger::{Class, Known};
-use crate::link::{Belief, Link, Pulse, Seen, TXN_OPS, Unwritten, delete, put, range, ranged};
+use crate::link::{Belief, Link, Pulse, Seen, TXN_OPS, Unwritten, delete, found, put, range};
 use crate::rehang::Stale;
 use crate::wire::{Compare, TxnRequest, TxnResponse};
 
@@ -273,6 +273,11 @@ impl Link {
         if before.is_some() && !ours {
             compare.push(Compare::created(key(Kind::Reserved), 0));
         }
+        let theirs = match &one.entry {
+            Some(entry) => entry.theirs.as_ref().map_or(0, |theirs| theirs.revision),
+            // A transfer has written it together with the record.
+            None => before.as_ref().filter(|_| ours).map_or(0, |written| written.revision),
+        };
         let before = before.as_ref().map(|written| &written.record);
         let record = decide::granted(before, claim, FencingToken::FIRST);
         let grantee = Grantee::of(claim, belief.floor).to_json();
@@ -285,7 +290,9 @@ impl Link {
             success.push(put(key(Kind::Kept), grantee, kept));
         }
         let failure = vec![range(self.keys.all_of(name))];
-        (TxnRequest { compare, success, failure }, record)
+        let mut txn = TxnRequest { compare, success, failure };
+        self.keys.take_entry(&mut txn, name, &claim.instance, theirs, holding);
+        (txn, record)
     }
 
     /// Takes in what the Txn of a claim answered.
@@ -299,8 +306,7 @@ impl Link {
         seen: Seen,
     ) {
         if !answer.succeeded {
-            let found = answer.responses.into_iter().find_map(ranged).unwrap_or_default();
-            let entry = Entry::read(&one.claim.name, &self.keys, &found.kvs);
+            let entry = Entry::read(&one.claim.name, &self.keys, &found(answer));
             return one.decide(entry, belief, seen);
         }
         let Some(token) = token(belief.floor, seen.revision) else {
@@ -394,7 +400,7 @@ impl Link {
         for one in asked {
             if let Some(Answered::Refused(entry)) = &one.answer {
                 self.ledger.saw(&one.claim.name, entry.record.as_ref());
-                let by = entry.snapshot(&one.claim.name, store, &left);
+                let by = entry.shown(&one.claim.name, store, &left);
                 one.answer = Some(Answered::Done(match by {
                     Some(by) => Acquired::Refused(Box::new(by)),
                     None => Acquired::Failed(contested()),
@@ -427,7 +433,7 @@ impl<'a> Asked<'a> {
         // Where the store's clock and the claimant's own both speak, the earlier end counts.
         let late = self.claim.unanswered_for >= self.claim.ttl;
         match decide::claim(snapshot.as_ref(), self.claim) {
-            Claimed::Found(token) if !late => {
+            Claimed::Found(token) if !late && entry.has_entry_of(&self.claim.instance) => {
                 let Some(held) = &entry.held else { return self.entry = Some(entry) };
                 let version = snapshot.map(|found| found.version);
                 let version = version.and_then(|version| version.as_str().parse().ok());
@@ -442,6 +448,9 @@ impl<'a> Asked<'a> {
                 }));
             }
             Claimed::Found(_) | Claimed::Refused => self.answer = Some(Answered::Refused(entry)),
+            Claimed::Free { .. } if entry.foreign(Some(&self.claim.instance)).is_some() => {
+                self.answer = Some(Answered::Refused(entry));
+            }
             Claimed::Free { .. } => self.entry = Some(entry),
         }
     }

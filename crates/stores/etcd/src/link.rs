@@ -25,6 +25,9 @@ use crate::wire::{
 /// nested within as well.
 pub(crate) const TXN_OPS: usize = 100;
 
+/// No leader's term.
+pub(crate) const NO_TERM: u64 = 0;
+
 /// The way to one store.
 pub(crate) struct Link {
     pub(crate) client: Client,
@@ -175,13 +178,63 @@ impl Link {
         operation: Operation,
         names: &[Name],
     ) -> Result<Vec<(Result<Entry, Error>, Seen)>, Error> {
-        let ranges = names.iter().map(|name| self.keys.all_of(name).into()).collect();
-        let answers = self.look(operation, ranges).await?;
+        let ours = names.iter().map(|name| self.keys.all_of(name).into());
+        let theirs = names.iter().filter_map(|name| self.keys.entry(name)).map(RangeRequest::one);
+        let mut answers = self.look(operation, ours.chain(theirs).collect()).await?;
+        let mut theirs = answers.split_off(names.len());
+        if !theirs.is_empty() {
+            self.read_at_once(operation, names, &mut answers, &mut theirs).await?;
+        }
+        for ((answer, seen), (theirs, theirs_seen)) in answers.iter_mut().zip(theirs) {
+            answer.kvs.extend(theirs.kvs);
+            // What two leaders have said proves nothing.
+            if theirs_seen.term != seen.term {
+                seen.term = NO_TERM;
+            }
+        }
         Ok(names
             .iter()
             .zip(answers)
             .map(|(name, (answer, seen))| (Entry::read(name, &self.keys, &answer.kvs), seen))
             .collect())
+    }
+
+    /// Reads anew, as of one revision, what was written between the look at a name's own keys and
+    /// the look at its neighbour's: else a grant that came just then would look like a
+    /// neighbour's, or as if its entry had been taken away.
+    async fn read_at_once(
+        &self,
+        operation: Operation,
+        names: &[Name],
+        ours: &mut [(RangeResponse, Seen)],
+        theirs: &mut [(RangeResponse, Seen)],
+    ) -> Result<(), Error> {
+        let is_torn = |at: &usize| {
+            let later = |(range, _): &(RangeResponse, Seen), than: Seen| {
+                range.kvs.iter().any(|key| key.mod_revision > than.revision)
+            };
+            later(&ours[*at], theirs[*at].1) || later(&theirs[*at], ours[*at].1)
+        };
+        let torn: Vec<usize> = (0..names.len()).filter(is_torn).collect();
+        if torn.is_empty() {
+            return Ok(());
+        }
+        let anew = torn.iter().filter_map(|at| {
+            let (name, revision) = (&names[*at], ours[*at].1.revision.max(theirs[*at].1.revision));
+            let range = if ours[*at].1.revision < revision {
+                self.keys.all_of(name).into()
+            } else {
+                RangeRequest::one(self.keys.entry(name)?)
+            };
+            Some(RangeRequest { revision, ..range })
+        });
+        let answers = self.look(operation, anew.collect()).await?;
+        for (at, (answer, mut seen)) in torn.into_iter().zip(answers) {
+            seen.revision = ours[at].1.revision.max(theirs[at].1.revision);
+            let older = if ours[at].1.revision < seen.revision { &mut *ours } else { &mut *theirs };
+            older[at] = (answer, seen);
+        }
+        Ok(())
     }
 
     /// Carries out Txns of independent keys, each by its own comparisons, all in one request:
@@ -476,6 +529,11 @@ pub(crate) fn delete(key: Vec<u8>) -> RequestOp {
 /// A range as a part of a Txn.
 pub(crate) fn range(range: impl Into<RangeRequest>) -> RequestOp {
     Request::Range(range.into()).into()
+}
+
+/// The keys that the ranges in a Txn found.
+pub(crate) fn found(answer: TxnResponse) -> Vec<KeyValue> {
+    answer.responses.into_iter().filter_map(ranged).flat_map(|range| range.kvs).collect()
 }
 
 /// What a part of a Txn answered that asked for a range.

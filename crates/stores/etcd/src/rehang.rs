@@ -71,7 +71,7 @@ impl Link {
         let key = |kind| self.keys.of(one.name, kind);
         let moved =
             PutRequest { key: key(Kind::Held), lease, ignore_value: true, ..PutRequest::default() };
-        TxnRequest {
+        let mut txn = TxnRequest {
             compare: vec![
                 Compare::created(key(Kind::Held), one.known.created),
                 // The mark hangs on the former lease: it would end before what it is about.
@@ -79,7 +79,9 @@ impl Link {
             ],
             success: vec![Request::Put(moved).into()],
             failure: Vec::new(),
-        }
+        };
+        self.keys.move_entry(&mut txn, one.name, &one.known.instance, lease);
+        txn
     }
 }
 

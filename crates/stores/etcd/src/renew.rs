@@ -5,11 +5,13 @@
 //! that was deposed without noticing prolongs leases that its successor doesn't.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tenure_core::decide;
 use tenure_core::identity::Name;
+use tenure_core::neighbour::is_made_up;
 use tenure_core::record::Record;
 use tenure_core::store::{Hold, Renewed, Snapshot};
 use tenure_core::{Error, ErrorKind, Operation};
@@ -19,7 +21,7 @@ use crate::entry::{Entry, Left, Written, version};
 use crate::keys::Kind;
 use crate::leases::{check, holding};
 use crate::ledger::Known;
-use crate::link::{Link, Pulse, Seen, Unwritten};
+use crate::link::{Link, NO_TERM, Pulse, Seen, Unwritten};
 use crate::rehang::{Stale, other_leader};
 use crate::wire::{Compare, KeyValue, PutRequest, RangeRequest, Request, TxnRequest};
 
@@ -38,9 +40,11 @@ struct Proof {
     /// The revision that created the grant's key, and the lease that it hangs on.
     held: Option<(i64, i64)>,
     record: Option<i64>,
+    /// The lease that the neighbour's entry hangs on.
+    entry: Option<i64>,
     /// An operator has given an order: the record says which.
     ordered: bool,
-    term: u64,
+    term: Option<u64>,
 }
 
 /// What keys alone can tell of a renewal.
@@ -149,11 +153,13 @@ impl Link {
     /// What keys alone can tell.
     fn judge(&self, hold: &Hold, known: &Known, proof: Proof, pulse: Option<&Pulse>) -> Verdict {
         let ours = proof.held == Some((known.created, known.lease));
-        if !ours || proof.ordered {
+        // No other session hangs anything on a lease of this one's.
+        let shared = self.keys.layout().is_none() || proof.entry == Some(known.lease);
+        if !ours || !shared || proof.ordered {
             return Verdict::Unclear;
         }
         match pulse {
-            Some(Pulse::Alive(term)) if *term == proof.term => {
+            Some(Pulse::Alive(term)) if Some(*term) == proof.term => {
                 let version = proof.record.map_or_else(|| hold.version.clone(), version);
                 match self.ledger.born(known.lease) == Some(*term) {
                     true => Verdict::Sure(Renewed::Renewed(version)),
@@ -177,26 +183,34 @@ impl Link {
             && let (Some(first), Some(last)) = (names.iter().min(), names.iter().max())
         {
             let most = names.len() * KEYS_A_NAME + KEYS_MORE;
-            let span = RangeRequest {
+            let span = |range: Range<Vec<u8>>| RangeRequest {
                 limit: i64::try_from(most).unwrap_or(i64::MAX),
                 keys_only: true,
-                ..self.keys.span(first, last).into()
+                ..range.into()
             };
-            let whole = self.look(RENEW, vec![span]).await?;
+            let theirs = self.keys.entries_span(first, last).map(span);
+            let ours = span(self.keys.span(first, last));
+            let whole = self.look(RENEW, [ours].into_iter().chain(theirs).collect()).await?;
+            // What comes after the least name that may be incomplete is asked for again.
+            let ends = whole.iter().map(|(answer, _)| {
+                let last = answer.kvs.last().filter(|_| answer.more);
+                last.map(|key| self.keys.name_of(&key.key))
+            });
+            let ends: Vec<Option<Name>> = ends.flatten().collect();
+            single
+                .retain(|name| ends.iter().any(|end| end.as_ref().is_none_or(|end| *name >= end)));
             for (answer, seen) in &whole {
-                // The keys of the last name may be incomplete, if there are more.
-                let end = answer.kvs.last().and_then(|key| Some(self.keys.parse(&key.key)?.0));
-                let end = end.filter(|_| answer.more);
-                single.retain(|name| end.as_ref().is_some_and(|end| *name >= end));
                 self.note(&mut proofs, &answer.kvs, *seen);
             }
         }
-        let ranges = single
-            .iter()
-            .map(|name| RangeRequest { keys_only: true, ..self.keys.all_of(name).into() });
+        let ours = single.iter().map(|name| self.keys.all_of(name).into());
+        let theirs = single.iter().filter_map(|name| self.keys.entry(name)).map(RangeRequest::one);
+        let ranges = ours.chain(theirs).map(|range| RangeRequest { keys_only: true, ..range });
         let answers = self.look(RENEW, ranges.collect()).await?;
-        for (name, (answer, seen)) in single.into_iter().zip(answers) {
+        for name in single {
             proofs.remove(name);
+        }
+        for (answer, seen) in answers {
             self.note(&mut proofs, &answer.kvs, seen);
         }
         Ok(proofs)
@@ -204,9 +218,17 @@ impl Link {
 
     fn note(&self, proofs: &mut HashMap<Name, Proof>, found: &[KeyValue], seen: Seen) {
         for key in found {
-            let Some((name, kind)) = self.keys.parse(&key.key) else { continue };
+            let Some(name) = self.keys.name_of(&key.key) else { continue };
             let proof = proofs.entry(name).or_default();
-            proof.term = seen.term;
+            proof.term = match proof.term {
+                None => Some(seen.term),
+                // What two leaders have said proves nothing.
+                Some(term) => Some(if term == seen.term { term } else { NO_TERM }),
+            };
+            let Some((_, kind)) = self.keys.parse(&key.key) else {
+                proof.entry = Some(key.lease);
+                continue;
+            };
             match kind {
                 Kind::Held => proof.held = Some((key.create_revision, key.lease)),
                 Kind::Record => proof.record = Some(key.mod_revision),
@@ -265,8 +287,22 @@ impl Link {
         let current = entry.snapshot(&hold.name, self.belief().store, left);
         let record = match decide::renewed(current, &hold) {
             Ok(record) => record,
-            Err(instead) => return self.not_held(&hold, instead),
+            Err(instead) => {
+                let shown = entry.shown(&hold.name, self.belief().store, left);
+                let theirs = shown.filter(|shown| is_made_up(&shown.record)).map(Box::new);
+                return self.not_held(&hold, theirs.or(instead));
+            }
         };
+        if !entry.has_entry_of(&hold.instance) {
+            // What the neighbour took or deleted is lost, and no renewal brings it back.
+            let name = &hold.name;
+            let by = entry.foreign(Some(&hold.instance)).zip(self.keys.layout());
+            let by = by.map(|(theirs, layout)| {
+                theirs.snapshot(name, layout, Some(&record), self.belief().store, left)
+            });
+            let by = by.or_else(|| entry.snapshot(name, self.belief().store, left));
+            return self.not_held(&hold, by.map(Box::new));
+        }
         let Some(held) = entry.held.clone() else { return Renewed::NotHeld(None) };
         let other_ttl = known.is_some_and(|known| known.ttl != hold.ttl);
         let stale = self.ledger.born(held.lease) != Some(seen.term);
@@ -342,7 +378,7 @@ impl Link {
             lease: recording.first().copied().unwrap_or_default(),
             ..PutRequest::default()
         };
-        let txn = TxnRequest {
+        let mut txn = TxnRequest {
             compare: vec![
                 Compare::created(key(Kind::Held), created),
                 Compare::written(key(Kind::Record), revision),
@@ -350,6 +386,7 @@ impl Link {
             success: [moved, recorded].map(|put| Request::Put(put).into()).into(),
             failure: Vec::new(),
         };
+        self.keys.move_entry(&mut txn, &hold.name, &hold.instance, lease);
         match self.write(RENEW, vec![txn], self.belief(), false).await {
             Ok((answers, seen)) if answers.iter().all(|answer| answer.succeeded) => {
                 match self.ledger.born(lease) == Some(seen.term) {
