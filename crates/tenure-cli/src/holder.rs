@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use tenure::core::decide::{Occupancy, occupancy};
+use tenure::core::neighbour::LAYOUT;
 use tenure::core::record::State;
 use tenure::core::store::Snapshot;
 use tenure::{HeldBy, Instance, Metadata, TimeLeft};
@@ -72,6 +73,8 @@ pub(crate) fn who(instance: &Instance, metadata: &Metadata) -> String {
             .get(HOST)
             .filter(|host| *host != instance.name().as_str())
             .map(|host| format!("on {}", cut(host))),
+        // Another system's holder says no more of itself than that.
+        metadata.get(LAYOUT).map(|layout| format!("of {}", cut(layout))),
     ]
     .into_iter()
     .flatten()
@@ -146,5 +149,7 @@ mod tests {
             .and_then(|said| said.with(HOST, "api-2"))
             .unwrap();
         assert_eq!(who(&api, &metadata), "api-2 (pid 77, root, a?b)");
+        let neighbours = Metadata::new().with(LAYOUT, "hamode").unwrap();
+        assert_eq!(who(&api, &neighbours), "api-2 (of hamode)");
     }
 }

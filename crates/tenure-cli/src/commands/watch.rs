@@ -18,7 +18,7 @@ use crate::view::LeaseView;
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The state and token of each name, as they were told.
-type Known = BTreeMap<String, (&'static str, u64)>;
+type Known = BTreeMap<String, (&'static str, u64, String)>;
 
 pub(super) async fn watch(arguments: &Arguments, watch: &Watch) -> Result<ExitCode, Failure> {
     let session = store::choose(arguments, Own::Allowed)?.open(None).await?;
@@ -81,8 +81,9 @@ fn changed(known: &mut Option<Known>, views: Vec<LeaseView>) -> Vec<LeaseView> {
     views
         .into_iter()
         .filter(|view| {
-            let now = (view.state, view.token);
-            let before = known.insert(view.name.clone(), now);
+            // Two holders of another system have no tokens that differ.
+            let now = (view.state, view.token, view.holder.clone());
+            let before = known.insert(view.name.clone(), now.clone());
             before != Some(now) && (!first || view.is_held())
         })
         .collect()
