@@ -354,3 +354,26 @@ impl Known {
         self.doomed || self.tried.elapsed() >= self.ttl
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grants_hang_only_on_leases_of_the_present_leaders_own_time() {
+        let ledger = Ledger::default();
+        let [holding, recording] = [Purpose::Holding, Purpose::Recording].map(|of| (of, 60));
+        ledger.led(3);
+        ledger.granted(holding, 7, Instant::now(), Some(3));
+        ledger.granted(recording, 8, Instant::now(), Some(3));
+        assert_eq!(ledger.lease(holding).map(|lease| lease.id), Some(7));
+        ledger.led(4);
+        assert!(ledger.lease(holding).is_none(), "the leader of before knows it");
+        assert_eq!(ledger.lease(recording).map(|lease| lease.id), Some(8));
+        ledger.granted(holding, 9, Instant::now(), None);
+        assert!(ledger.lease(holding).is_none(), "who granted it isn't certain");
+        ledger.granted(holding, 10, Instant::now(), Some(4));
+        assert_eq!(ledger.lease(holding).map(|lease| lease.id), Some(10));
+        assert_eq!((ledger.born(10), ledger.born(7)), (Some(4), None));
+    }
+}
