@@ -222,6 +222,9 @@ pub enum Capability {
     WatchFaults,
     /// A renewal writes the record. (Elsewhere it prolongs something beside it.)
     RenewalWrites,
+    /// A name in one namespace has nothing to do with the same name in another. (Elsewhere all
+    /// share it with another system, which knows no namespaces.)
+    Namespaces,
 }
 
 impl Capability {
@@ -246,6 +249,7 @@ impl Capability {
         Self::Credentials,
         Self::WatchFaults,
         Self::RenewalWrites,
+        Self::Namespaces,
     ];
 }
 

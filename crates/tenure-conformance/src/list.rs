@@ -16,7 +16,7 @@ macro_rules! with_behaviours {
         ("5" Basics names_are_independent in names)
         ("6" Basics names_case_sensitive in names)
         ("7" Basics names_unicode_slashes_spaces_longest in names)
-        ("8" Basics prefix_isolation in names)
+        ("8" Basics prefix_isolation in names if Namespaces)
         ("9" Basics reacquire_after_release in basics)
         ("10" Basics release_twice in basics)
         ("11" Basics release_never_granted in basics)

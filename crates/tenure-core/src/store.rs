@@ -138,6 +138,8 @@ pub struct Profile {
     pub location: Arc<str>,
     /// What it guarantees.
     pub level: Level,
+    /// Why that isn't more than it is, in a clause, where something could be set otherwise.
+    pub limited_by: Option<&'static str>,
     /// Whose clock decides expiry.
     pub expiry: Expiry,
     /// How a waiter learns of a change.
@@ -157,6 +159,7 @@ impl Profile {
             kind,
             location: location.into(),
             level: Level::Fenced,
+            limited_by: None,
             expiry: Expiry::StoreClock,
             wake: Wake::Poll(Duration::from_secs(1)),
             shortest_ttl: crate::timing::TTL_MIN,

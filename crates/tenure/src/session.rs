@@ -143,8 +143,9 @@ impl SessionBuilder {
         if let Some(required) = self.require.max(opened.require)
             && profile.level < required
         {
+            let why = profile.limited_by.map(|why| format!(" ({why})")).unwrap_or_default();
             let message = format!(
-                "the store's level is {}, and {required} is required; use another store, or \
+                "the store's level is {}{why}, and {required} is required; use another store, or \
                      require less",
                 profile.level
             );

@@ -14,6 +14,7 @@ use tokio_postgres::types::Type;
 
 use crate::config::PostgresConfig;
 use crate::errors::Failure;
+use crate::layout::Hamode;
 use crate::link::{Effect, Params, Server, clock_word, pool};
 use crate::rows::get;
 use crate::schema::setup;
@@ -171,9 +172,40 @@ impl PostgresAdmin {
         if let Some(row) = self.ask(operation, &hot, &[]).await?.first() {
             findings.push(hot_updates(get(row, "updates")?, get(row, "hot")?));
         }
+        if let Some(hamode) = &self.config.hamode {
+            findings.push(self.layout(hamode).await?);
+        }
         let pushes = crate::watch::hears_itself(&self.server, &self.config).await;
         findings.push(hints(pushes));
         Ok(findings)
+    }
+}
+
+impl PostgresAdmin {
+    /// How far ahead of the server's a neighbour's clock was at least: what it wrote lately says
+    /// so. One that is behind doesn't show.
+    async fn layout(&self, hamode: &Hamode) -> Result<Finding, Error> {
+        let newest = format!(
+            "SELECT (extract(epoch FROM max(acquired_at_utc) - clock_timestamp()) * 1000)::bigint \
+             AS ahead FROM {}",
+            hamode.quoted()
+        );
+        let rows = self.ask(Operation::Diagnose, &newest, &[]).await?;
+        let ahead = rows.first().map_or(Ok(None), |row| get::<Option<i64>>(row, "ahead"))?;
+        let ahead = Duration::from_millis(ahead.unwrap_or(0).try_into().unwrap_or(0));
+        let skew = hamode.skew;
+        if ahead > skew {
+            let detail = format!(
+                "a client of `{hamode}` has a clock that is {ahead:?} ahead, and {skew:?} are allowed \
+                 for: it can take what is held; set its clock, or raise skew_ms"
+            );
+            return Ok(Finding::new("layout", Verdict::Bad, detail));
+        }
+        let detail = format!(
+            "names are shared with `{hamode}`: its clients' clocks decide, and must be within \
+             {skew:?} of the server's"
+        );
+        Ok(Finding::new("layout", Verdict::Limited, detail))
     }
 }
 

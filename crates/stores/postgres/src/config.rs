@@ -3,10 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use percent_encoding::percent_decode_str;
 use tenure_core::cluster;
 use tenure_core::error::Error;
 use tenure_core::identity::Namespace;
 use tokio_postgres::config::{Host, SslMode};
+
+use crate::layout::Hamode;
 
 /// How long connecting may take, unless the URL says otherwise.
 pub const CONNECT_DEFAULT: Duration = Duration::from_secs(5);
@@ -18,8 +21,10 @@ pub const CONNECTIONS_DEFAULT: usize = 4;
 /// The schema that tenure's tables are in, unless the URL names another.
 pub const SCHEMA_DEFAULT: &str = "tenure";
 
-const OPTIONS: &str = "namespace, cluster, schema, sslmode, sslrootcert, push, connections and \
-                       timeout_ms, and what libpq knows of a connection";
+/// The option by which the others of a layout mean something, wherever it stands.
+const LAYOUT_HAMODE: &str = "layout=hamode";
+const OPTIONS: &str = "namespace, cluster, schema, sslmode, sslrootcert, push, connections, \
+                       timeout_ms, layout, table and skew_ms, and what libpq knows of a connection";
 
 /// How a connection is encrypted, with the meanings that libpq gives these words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,6 +64,8 @@ pub struct PostgresConfig {
     pub connections: usize,
     /// How long a request may take before its outcome counts as unknown.
     pub timeout: Duration,
+    /// HAMode's table, whose entries are respected and written beside tenure's own records.
+    pub hamode: Option<Hamode>,
 }
 
 /// A schema's name: letters, digits and underscores, not a digit first.
@@ -113,6 +120,9 @@ impl PostgresConfig {
         let (place, options) = url.split_once('?').unwrap_or((url, ""));
         let mut config = Self::of(tokio_postgres::Config::new());
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        if options.split('&').any(|option| option == LAYOUT_HAMODE) {
+            config.hamode = Some(Hamode::default());
+        }
         for option in options.split('&').filter(|option| !option.is_empty()) {
             let (key, value) = option.split_once('=').unwrap_or((option, ""));
             if ours.contains(&key) {
@@ -169,6 +179,7 @@ impl PostgresConfig {
             push: true,
             connections: CONNECTIONS_DEFAULT,
             timeout: TIMEOUT_DEFAULT,
+            hamode: None,
         }
     }
 
@@ -215,9 +226,29 @@ impl PostgresConfig {
                         || Error::invalid(format!("connections={value} is not within 1 and 64")),
                     )?;
             }
+            "layout" if value == Hamode::WORD => {}
+            "layout" => {
+                return Err(Error::invalid(format!("layout={value} is not known; hamode is")));
+            }
+            "table" => {
+                let table = percent_decode_str(value).decode_utf8_lossy();
+                self.hamode = Some(self.shared(key)?.with_table_named(&table)?);
+            }
+            "skew_ms" => {
+                let millis = value.parse().map_err(|_| {
+                    Error::invalid(format!("skew_ms={value} is not a number of milliseconds"))
+                })?;
+                self.hamode = Some(self.shared(key)?.with_skew(Duration::from_millis(millis))?);
+            }
             _ => return Ok(false),
         }
         Ok(true)
+    }
+
+    fn shared(&self, option: &str) -> Result<Hamode, Error> {
+        self.hamode.clone().ok_or_else(|| {
+            Error::invalid(format!("{option}= means nothing without {LAYOUT_HAMODE}; add that"))
+        })
     }
 
     /// Where the store is, without a secret: for profiles, errors and logs.
@@ -255,6 +286,18 @@ mod tests {
     }
 
     #[test]
+    fn a_layout_names_a_table_of_any_name() {
+        let of = |options: &str| {
+            PostgresConfig::from_url(&format!("postgres://h/d?{options}")).unwrap().hamode
+        };
+        assert_eq!(of("push=on"), None);
+        assert_eq!(of("layout=hamode").unwrap().to_string(), "public.app_runtime_leases");
+        let other = of("table=ops.My%20leases%26more&skew_ms=250&layout=hamode").unwrap();
+        assert_eq!(other.quoted(), "\"ops\".\"My leases&more\"");
+        assert_eq!(other.skew, Duration::from_millis(250));
+    }
+
+    #[test]
     fn bad_urls_say_why_and_keep_the_password() {
         for (url, why) in [
             ("postgres://u:secret@h/d?sslmode=maybe", "sslmode=maybe"),
@@ -264,6 +307,9 @@ mod tests {
             ("postgres://u:secret@h/d?schema=a&schema=b", "given twice"),
             ("postgres://u:secret@h:port/d", "can't be read"),
             ("postgres:///d", "no host"),
+            ("postgres://u:secret@h/d?layout=consul", "hamode is"),
+            ("postgres://u:secret@h/d?table=a.b", "without layout=hamode"),
+            ("postgres://u:secret@h/d?layout=hamode&skew_ms=300001", "more than 300s"),
         ] {
             let error = PostgresConfig::from_url(url).unwrap_err();
             assert!(error.to_string().contains(why), "{url}: {error}");

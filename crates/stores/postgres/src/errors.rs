@@ -6,6 +6,8 @@ use std::io;
 use tenure_core::{Error, ErrorKind, Operation};
 use tokio_postgres::error::{DbError, SqlState};
 
+use crate::layout::Hamode;
+
 /// What our own functions raise.
 pub(crate) mod raised {
     /// The store isn't the one that was expected; the message is the id that is there.
@@ -54,6 +56,32 @@ pub(crate) fn from_statement(
     let ended = matches!(db.code().code(), "57P01" | "57P02" | "57P05");
     let kind = if ended && writes { ErrorKind::OutcomeUnknown } else { kind };
     Error::new(kind, operation, message).into()
+}
+
+/// What is amiss with the table of a layout, if that is what the server complains of.
+pub(crate) fn layout_unfit(
+    error: &tokio_postgres::Error,
+    operation: Operation,
+    hamode: &Hamode,
+) -> Option<Error> {
+    let db = error.as_db_error()?;
+    let (said, code) = (db.message(), db.code());
+    let names_it = said.contains(&hamode.to_string()) || said.contains(hamode.table());
+    let (kind, cure) = match *code {
+        SqlState::UNDEFINED_TABLE if names_it => {
+            (ErrorKind::Misconfigured, "create it, or name another with &table=SCHEMA.TABLE")
+        }
+        SqlState::UNDEFINED_COLUMN | SqlState::INVALID_COLUMN_REFERENCE => (
+            ErrorKind::Misconfigured,
+            "name HAMode's table, with its five columns and a key on lease_name, with &table=",
+        ),
+        SqlState::INSUFFICIENT_PRIVILEGE if names_it => {
+            (ErrorKind::Denied, "grant this role SELECT, INSERT and UPDATE on it")
+        }
+        _ => return None,
+    };
+    let message = format!("`{hamode}`, which layout=hamode shares, can't be used ({said}); {cure}");
+    Some(Error::new(kind, operation, message))
 }
 
 /// A connection that could not be made.

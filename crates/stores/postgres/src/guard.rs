@@ -86,7 +86,7 @@ impl HighWater {
     /// The marks in a schema that `tenure init` has created.
     #[must_use]
     pub fn new(schema: Schema) -> Self {
-        let admit = Statements::new(&schema).admit;
+        let admit = Statements::new(&schema, None).admit;
         Self { schema, admit }
     }
 

@@ -15,12 +15,14 @@
 //!
 //! The rules of the protocol stand in `sql/functions.sql`, as functions that `tenure init`
 //! creates: they are atomic there, a pooler can't mix them up, and a program in any language can
-//! call them. The conformance suite holds them to what `tenure_core::decide` says.
+//! call them. The conformance suite holds them to what `tenure_core::decide` says. Those in
+//! `sql/hamode.sql` ask them and a neighbour's table ([`Hamode`]).
 
 mod admin;
 mod config;
 mod errors;
 mod guard;
+mod layout;
 mod link;
 mod rows;
 mod schema;
@@ -34,6 +36,7 @@ pub use config::{
     Tls,
 };
 pub use guard::{Guard, HighWater};
+pub use layout::{Hamode, SKEW_DEFAULT, SKEW_MAX};
 pub use store::PostgresStore;
 
 /// The pool that [`PostgresStore::open_on`] takes.

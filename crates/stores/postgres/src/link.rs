@@ -14,7 +14,9 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::config::{CONNECT_DEFAULT, PostgresConfig, Schema};
-use crate::errors::{Failure, from_connecting, from_statement};
+use crate::errors::{Failure, from_connecting, from_statement, layout_unfit};
+use crate::layout::Hamode;
+use crate::rows::Origin;
 use crate::schema::Statements;
 use crate::tls;
 
@@ -37,6 +39,7 @@ pub(crate) struct Link {
     pub(crate) location: Arc<str>,
     /// Whose clock decides: written by `init`, and constant.
     pub(crate) expiry: Expiry,
+    shared: bool,
     believed: Mutex<StoreId>,
     chance: Mutex<Chance>,
 }
@@ -76,11 +79,17 @@ pub(crate) struct Server {
     pub(crate) pool: Pool,
     pub(crate) schema: Schema,
     pub(crate) timeout: Duration,
+    hamode: Option<Hamode>,
 }
 
 impl Server {
     pub(crate) fn new(pool: Pool, config: &PostgresConfig) -> Self {
-        Self { pool, schema: config.schema.clone(), timeout: config.timeout }
+        Self {
+            pool,
+            schema: config.schema.clone(),
+            timeout: config.timeout,
+            hamode: config.hamode.clone(),
+        }
     }
 
     /// Sends one statement, on a connection that does nothing else meanwhile.
@@ -97,7 +106,16 @@ impl Server {
             Ok(answered) => {
                 let writes = effect == Effect::Writes;
                 let schema = self.schema.as_str();
-                answered.map_err(|error| from_statement(error, operation, writes, schema))
+                answered.map_err(|error| {
+                    let of_theirs = self
+                        .hamode
+                        .as_ref()
+                        .and_then(|hamode| layout_unfit(&error, operation, hamode));
+                    of_theirs.map_or_else(
+                        || from_statement(error, operation, writes, schema),
+                        Failure::Told,
+                    )
+                })
             }
             Err(_) => {
                 let kind = match effect {
@@ -157,7 +175,8 @@ impl Link {
         Self {
             server: Server::new(pool, config),
             schema: config.schema.clone(),
-            statements: Statements::new(&config.schema),
+            statements: Statements::new(&config.schema, config.hamode.as_ref()),
+            shared: config.hamode.is_some(),
             namespace: config.namespace.clone(),
             location,
             expiry,
@@ -169,6 +188,11 @@ impl Link {
     /// The store that this session believes in.
     pub(crate) fn store(&self) -> StoreId {
         *self.believed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the rows that are asked for now are of.
+    pub(crate) fn origin(&self) -> Origin {
+        Origin { store: self.store(), shared: self.shared }
     }
 
     /// Sends a statement of the schema's functions.

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use tenure_core::clock::Timestamp;
 use tenure_core::decide;
 use tenure_core::identity::{FencingToken, Name, StoreId};
+use tenure_core::neighbour::Neighbour;
 use tenure_core::record::{Order, Record, State};
 use tenure_core::store::{
     Acquired, Claim, Grant, Hold, Release, Released, Renewed, Snapshot, Version,
@@ -12,10 +14,21 @@ use tenure_core::store::{
 use tenure_core::{Error, ErrorKind, Operation};
 use tokio_postgres::Row;
 
+use crate::layout::Hamode;
+
 /// What lies in columns of its own, or is the store's to say.
 const NOT_OF_THE_RECORD: [&str; 5] = ["nonce", "ttl_ms", "not_before_ms", "token", "transitions"];
 
 const JSON: &str = "every part of a record has a JSON form";
+
+/// Where rows come from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    /// The store that the session believed in when it asked.
+    pub(crate) store: StoreId,
+    /// Whether its names are shared, so that a row may be a neighbour's.
+    pub(crate) shared: bool,
+}
 
 /// Claims, column by column.
 #[derive(Default)]
@@ -156,11 +169,11 @@ pub(crate) fn in_order<T>(
 }
 
 /// What a claim came to.
-pub(crate) fn acquired(row: &Row, name: &Name, store: StoreId) -> Result<Acquired, Error> {
+pub(crate) fn acquired(row: &Row, name: &Name, origin: Origin) -> Result<Acquired, Error> {
     let outcome: &str = get(row, "outcome")?;
     if matches!(outcome, "granted" | "found") {
         let token = token(get(row, "token")?)?;
-        return Ok(Acquired::Granted(Grant { token, version: version(row)?, store }));
+        return Ok(Acquired::Granted(Grant { token, version: version(row)?, store: origin.store }));
     }
     if outcome == "locked" {
         let message = "the name is free, but a transaction under its last grant's guard has not \
@@ -168,7 +181,7 @@ pub(crate) fn acquired(row: &Row, name: &Name, store: StoreId) -> Result<Acquire
         let error = Error::new(ErrorKind::Unavailable, Operation::Acquire, message);
         return Ok(Acquired::Failed(error.with_name(name)));
     }
-    Ok(match snapshot(row, name, store) {
+    Ok(match snapshot(row, name, origin) {
         Ok(Some(snapshot)) => Acquired::Refused(Box::new(snapshot)),
         Ok(None) => return Err(garbled()),
         Err(error) => Acquired::Failed(error.during(Operation::Acquire)),
@@ -176,8 +189,8 @@ pub(crate) fn acquired(row: &Row, name: &Name, store: StoreId) -> Result<Acquire
 }
 
 /// What a renewal came to.
-pub(crate) fn renewed(row: &Row, name: &Name, store: StoreId) -> Result<Renewed, Error> {
-    Ok(match snapshot(row, name, store) {
+pub(crate) fn renewed(row: &Row, name: &Name, origin: Origin) -> Result<Renewed, Error> {
+    Ok(match snapshot(row, name, origin) {
         Ok(None) => match get::<Option<&str>>(row, "asked")? {
             Some(order) => Renewed::Asked(version(row)?, Box::new(asked(order, name)?)),
             None => Renewed::Renewed(version(row)?),
@@ -195,16 +208,34 @@ fn asked(order: &str, name: &Name) -> Result<Order, Error> {
 }
 
 /// What a release came to.
-pub(crate) fn released(row: &Row, name: &Name, store: StoreId) -> Result<Released, Error> {
-    Ok(match snapshot(row, name, store) {
+pub(crate) fn released(row: &Row, name: &Name, origin: Origin) -> Result<Released, Error> {
+    Ok(match snapshot(row, name, origin) {
         Ok(None) => Released::Released(version(row)?),
         Ok(Some(instead)) => Released::NotHeld(Some(Box::new(instead))),
         Err(error) => Released::Failed(error.during(Operation::Release)),
     })
 }
 
-/// The record in a row, if there is one.
-pub(crate) fn snapshot(row: &Row, name: &Name, store: StoreId) -> Result<Option<Snapshot>, Error> {
+/// The record in a row, if there is one, or what a neighbour's entry shows in its place.
+pub(crate) fn snapshot(row: &Row, name: &Name, origin: Origin) -> Result<Option<Snapshot>, Error> {
+    let ours = ours(row, name, origin.store)?;
+    if origin.shared
+        && let Some(holder) = get::<Option<&str>>(row, "neighbour")?
+    {
+        let entry = Neighbour {
+            layout: Hamode::WORD,
+            holder,
+            left: Duration::from_micros(get::<i64>(row, "entry_left")?.cast_unsigned()),
+            since: Timestamp::from_millis(get(row, "entry_since")?),
+            version: Version::new(get::<&str>(row, "entry_version")?),
+        };
+        let record = ours.as_ref().map(|ours| &ours.record);
+        return Ok(Some(entry.snapshot(name, record, origin.store)));
+    }
+    Ok(ours)
+}
+
+fn ours(row: &Row, name: &Name, store: StoreId) -> Result<Option<Snapshot>, Error> {
     let Some(json) = get::<Option<&str>>(row, "snapshot")? else { return Ok(None) };
     let record = Record::from_json(json.as_bytes()).map_err(|error| error.with_name(name))?;
     if record.name != *name {

@@ -10,16 +10,19 @@ use tenure_core::chance::Chance;
 use tenure_core::cluster;
 use tenure_core::decide;
 use tenure_core::identity::{Name, StoreId};
+use tenure_core::neighbour::{is_made_up, takes_no_orders};
 use tenure_core::store::{
     Acquired, Answer, Claim, Expiry, Hints, Hold, Level, OrderRequest, Ordered, Page, Prefix,
     Profile, Query, Release, Released, Renewed, Snapshot, Store, Wake,
 };
 use tenure_core::{Error, ErrorKind, Operation};
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use crate::config::PostgresConfig;
 use crate::errors::{Failure, missing};
 use crate::guard::Guard;
+use crate::layout::Hamode;
 use crate::link::{Effect, Link, Params, Server, pool};
 use crate::rows::{self, Claims, Holds, Releases, get, in_order};
 use crate::schema::{Statements, TABLES_FORMAT};
@@ -82,13 +85,14 @@ impl PostgresStore {
         let opened = opened.map_err(|error| error.with_store(Arc::clone(&location)))?;
         let pushes = config.push && hears_itself(&server, &config).await;
         let mut profile = Profile::new("postgres", Arc::clone(&location));
-        profile.level = opened.level;
-        if opened.expiry == Expiry::Observed {
-            // A guard couldn't tell whether a grant has expired.
-            profile.level = profile.level.min(Level::Fenced);
-        }
+        (profile.level, profile.limited_by) = opened.level(config.hamode.is_some());
         profile.expiry = opened.expiry;
-        profile.wake = if pushes { Wake::Push(POLL_PUSHED) } else { Wake::Poll(POLL) };
+        profile.wake = match config.hamode {
+            _ if !pushes => Wake::Poll(POLL),
+            // The neighbours push nothing.
+            Some(_) => Wake::Push(POLL),
+            None => Wake::Push(POLL_PUSHED),
+        };
         let listening = pushes.then(|| Listening::new(&config));
         let link = Link::new(pool, &config, location, opened.store, opened.expiry, chance);
         Ok(Self { profile, link: Arc::new(link), listening, shown_micros: AtomicI64::new(0) })
@@ -102,8 +106,8 @@ impl PostgresStore {
 
     async fn read_all(&self, names: &[Name]) -> Result<Vec<Option<Snapshot>>, Error> {
         let link = &self.link;
-        let (id, keys) = (link.store(), texts(names));
-        let (store, namespace) = (id.to_string(), link.namespace.as_str());
+        let (origin, keys) = (link.origin(), texts(names));
+        let (store, namespace) = (origin.store.to_string(), link.namespace.as_str());
         let params: Params<'_> =
             &[(&store, Type::TEXT), (&namespace, Type::TEXT), (&keys, Type::TEXT_ARRAY)];
         let statement = &link.statements.read;
@@ -113,7 +117,7 @@ impl PostgresStore {
             let item: i64 = get(row, "item")?;
             let at = usize::try_from(item - 1).unwrap_or(usize::MAX);
             if let (Some(place), Some(name)) = (read.get_mut(at), names.get(at)) {
-                *place = rows::snapshot(row, name, id)
+                *place = rows::snapshot(row, name, origin)
                     .map_err(|error| error.with_store(Arc::clone(&link.location)))?;
             }
         }
@@ -126,6 +130,12 @@ impl PostgresStore {
         for _ in 0..ORDER_TRIES {
             let id = link.store();
             let current = self.read_all(std::slice::from_ref(name)).await?.pop().flatten();
+            if let Some(current) = &current
+                && is_made_up(&current.record)
+            {
+                let error = takes_no_orders(&current.record);
+                return Err(error.with_store(Arc::clone(&link.location)));
+            }
             let Some(marked) = decide::ordered(current.as_ref(), request) else {
                 return Ok(Ordered::NotHeld(current.map(Box::new)));
             };
@@ -170,8 +180,8 @@ impl Store for PostgresStore {
         Box::pin(async move {
             batch::check(&self.profile, Operation::Acquire, claims.len())?;
             let link = &self.link;
-            let (id, columns) = (link.store(), Claims::of(claims));
-            let (store, namespace) = (id.to_string(), link.namespace.as_str());
+            let (origin, columns) = (link.origin(), Claims::of(claims));
+            let (store, namespace) = (origin.store.to_string(), link.namespace.as_str());
             let params: Params<'_> = &[
                 (&store, Type::TEXT),
                 (&namespace, Type::TEXT),
@@ -193,7 +203,7 @@ impl Store for PostgresStore {
             let outcome = rows.and_then(|rows| {
                 let unanswered = || Acquired::Failed(unanswered(Operation::Acquire));
                 in_order(claims.len(), &rows, unanswered, |row, at| {
-                    rows::acquired(row, &claims[at].name, id)
+                    rows::acquired(row, &claims[at].name, origin)
                 })
             });
             batch::each(outcome, claims.len(), Acquired::Failed)
@@ -204,8 +214,8 @@ impl Store for PostgresStore {
         Box::pin(async move {
             batch::check(&self.profile, Operation::Renew, holds.len())?;
             let link = &self.link;
-            let (id, columns) = (link.store(), Holds::of(holds));
-            let (store, namespace) = (id.to_string(), link.namespace.as_str());
+            let (origin, columns) = (link.origin(), Holds::of(holds));
+            let (store, namespace) = (origin.store.to_string(), link.namespace.as_str());
             let params: Params<'_> = &[
                 (&store, Type::TEXT),
                 (&namespace, Type::TEXT),
@@ -228,7 +238,7 @@ impl Store for PostgresStore {
                     holds.len(),
                     &rows,
                     || Renewed::NotHeld(None),
-                    |row, at| rows::renewed(row, &holds[at].name, id),
+                    |row, at| rows::renewed(row, &holds[at].name, origin),
                 )
             });
             batch::each(outcome, holds.len(), Renewed::Failed)
@@ -239,8 +249,8 @@ impl Store for PostgresStore {
         Box::pin(async move {
             batch::check(&self.profile, Operation::Release, releases.len())?;
             let link = &self.link;
-            let (id, columns) = (link.store(), Releases::of(releases));
-            let (store, namespace) = (id.to_string(), link.namespace.as_str());
+            let (origin, columns) = (link.origin(), Releases::of(releases));
+            let (store, namespace) = (origin.store.to_string(), link.namespace.as_str());
             let params: Params<'_> = &[
                 (&store, Type::TEXT),
                 (&namespace, Type::TEXT),
@@ -260,7 +270,7 @@ impl Store for PostgresStore {
                     releases.len(),
                     &rows,
                     || Released::NotHeld(None),
-                    |row, at| rows::released(row, &releases[at].name, id),
+                    |row, at| rows::released(row, &releases[at].name, origin),
                 )
             });
             batch::each(outcome, releases.len(), Released::Failed)
@@ -278,8 +288,8 @@ impl Store for PostgresStore {
         Box::pin(async move {
             let link = &self.link;
             let limit = query.limit.clamp(1, Query::LIMIT_MAX);
-            let (id, namespace) = (link.store(), link.namespace.as_str());
-            let (store, first) = (id.to_string(), query.prefix.as_str());
+            let (origin, namespace) = (link.origin(), link.namespace.as_str());
+            let (store, first) = (origin.store.to_string(), query.prefix.as_str());
             let (after, last) = (after.map(Name::as_str), end_of(&query.prefix));
             let most = i64::try_from(limit + 1).unwrap_or(i64::MAX);
             let params: Params<'_> = &[
@@ -295,7 +305,7 @@ impl Store for PostgresStore {
             let mut page = Page::default();
             for row in rows.iter().take(limit) {
                 let name = Name::new(get::<&str>(row, "name")?)?;
-                page.snapshots.extend(rows::snapshot(row, &name, id)?);
+                page.snapshots.extend(rows::snapshot(row, &name, origin)?);
             }
             if rows.len() > limit {
                 page.next = page.snapshots.last().map(|last| last.record.name.clone());
@@ -346,34 +356,31 @@ impl Store for PostgresStore {
 struct Opened {
     store: StoreId,
     expiry: Expiry,
-    level: Level,
+    durable: bool,
 }
 
 impl Opened {
     async fn read(server: &Server, config: &PostgresConfig) -> Result<Self, Error> {
-        let ask = async |statement: &str| {
-            let asked = server.query(Operation::Open, Effect::Reads, statement, &[]).await;
-            asked.map_err(|failure| match failure {
-                Failure::Told(error) => error,
-                Failure::OtherStore(_) => misfit("the server raises what only tenure's do".into()),
-            })
-        };
-        let server = ask("SELECT current_setting('server_version_num')::int AS version, \
+        let about_server = ask(
+            server,
+            "SELECT current_setting('server_version_num')::int AS version, \
              pg_is_in_recovery() AS standby, current_setting('server_encoding') AS encoding, \
              current_setting('synchronous_commit') <> 'off' AND current_setting('fsync') = 'on' \
-             AS durable")
+             AS durable",
+            &[],
+        )
         .await?;
-        let Some(server) = server.first() else {
+        let Some(running) = about_server.first() else {
             return Err(misfit("the server doesn't say what it is".into()));
         };
-        let version: i32 = get(server, "version")?;
+        let version: i32 = get(running, "version")?;
         if version < SERVER_LEAST {
             return Err(misfit(format!(
                 "the server is PostgreSQL {}; tenure needs 12 or newer",
                 version / 10_000
             )));
         }
-        if get(server, "standby")? {
+        if get(running, "standby")? {
             return Err(Error::new(
                 ErrorKind::Misconfigured,
                 Operation::Open,
@@ -381,13 +388,13 @@ impl Opened {
                  hosts and target_session_attrs=read-write",
             ));
         }
-        let encoding: &str = get(server, "encoding")?;
+        let encoding: &str = get(running, "encoding")?;
         if encoding != "UTF8" {
             return Err(misfit(format!(
                 "the database's encoding is {encoding}; names need UTF8: use another database"
             )));
         }
-        let about = ask(&Statements::new(&config.schema).about).await?;
+        let about = ask(server, &Statements::new(&config.schema, None).about, &[]).await?;
         let Some(about) = about.first() else {
             return Err(misfit(missing(config.schema.as_str(), "its row about the store is gone")));
         };
@@ -399,15 +406,67 @@ impl Opened {
             )));
         }
         cluster::compare(config.cluster.as_deref(), get(about, "cluster")?)?;
-        Ok(Self {
+        let opened = Self {
             store: get::<&str>(about, "store")?.parse()?,
             expiry: match get::<&str>(about, "clock")? {
                 "observed" => Expiry::Observed,
                 _ => Expiry::StoreClock,
             },
-            level: if get(server, "durable")? { Level::FencedTx } else { Level::BestEffort },
-        })
+            durable: get(running, "durable")?,
+        };
+        if let Some(hamode) = &config.hamode {
+            opened.shares(server, hamode).await?;
+        }
+        Ok(opened)
     }
+
+    /// What the store guarantees, and why it isn't more.
+    fn level(&self, shared: bool) -> (Level, Option<&'static str>) {
+        if !self.durable {
+            (Level::BestEffort, Some("`fsync` or `synchronous_commit` is off"))
+        } else if shared {
+            (Level::BestEffort, Some("its names are shared with HAMode, whose clocks decide"))
+        } else if self.expiry == Expiry::Observed {
+            (Level::Fenced, Some("without its clock no guard can tell whether a grant has expired"))
+        } else {
+            (Level::FencedTx, None)
+        }
+    }
+
+    /// Makes sure that the table which is shared can be.
+    async fn shares(&self, server: &Server, hamode: &Hamode) -> Result<(), Error> {
+        if self.expiry == Expiry::Observed {
+            return Err(misfit(
+                "layout=hamode needs the server's clock, and this store was created with `--clock \
+                 observed`; create another with ?schema="
+                    .to_owned(),
+            ));
+        }
+        let theirs = hamode.quoted();
+        // The columns first: it names what isn't there, or may not be read.
+        let columns = format!(
+            "SELECT lease_name, holder_id, version, acquired_at_utc, expires_at_utc FROM {theirs} \
+             LIMIT 0"
+        );
+        ask(server, &columns, &[]).await?;
+        let rights = "SELECT has_table_privilege($1, 'INSERT') AND has_table_privilege($1, 'UPDATE') \
+                      AS may";
+        let rows = ask(server, rights, &[(&theirs, Type::TEXT)]).await?;
+        if rows.first().map_or(Ok(false), |row| get(row, "may"))? {
+            return Ok(());
+        }
+        let message =
+            format!("this role may not write `{hamode}`; grant it INSERT and UPDATE there");
+        Err(Error::new(ErrorKind::Denied, Operation::Open, message))
+    }
+}
+
+async fn ask(server: &Server, statement: &str, params: Params<'_>) -> Result<Vec<Row>, Error> {
+    let asked = server.query(Operation::Open, Effect::Reads, statement, params).await;
+    asked.map_err(|failure| match failure {
+        Failure::Told(error) => error,
+        Failure::OtherStore(_) => misfit("the server raises what only tenure's do".into()),
+    })
 }
 
 fn misfit(message: String) -> Error {

@@ -117,7 +117,17 @@ fn patiently<T>(mut act: impl FnMut() -> Result<T, Error>) -> T {
 
 #[test]
 fn acquire_renewals_and_release_take_one_round_trip_each() {
-    let scratch = Scratch::new();
+    takes_one_round_trip_each(&Scratch::new());
+}
+
+#[test]
+fn they_take_one_where_names_are_shared_too() {
+    let scratch = Scratch::unused_and_shared();
+    scratch.init(&InitOptions::default());
+    takes_one_round_trip_each(&scratch);
+}
+
+fn takes_one_round_trip_each(scratch: &Scratch) {
     let server = url();
     let address = server.split('@').nth(1).unwrap().split('/').next().unwrap();
     let proxy = FaultProxy::start(address).unwrap();

@@ -6,7 +6,7 @@ use tenure_core::record_store::{Expected, Written};
 use tenure_core::store::{Finding, Level, Verdict, Version};
 
 use crate::drive;
-use crate::harness::Harness;
+use crate::harness::{Capability, Harness};
 use crate::player::{Player, name, namespace};
 
 fn written(answer: Written) -> Option<Version> {
@@ -130,13 +130,18 @@ fn finding(harness: &dyn Harness, check: &str) -> Finding {
     one.unwrap_or_else(|| panic!("doctor is silent on `{check}`: {found:?}")).clone()
 }
 
-/// 105: doctor says how durable a write is, and doesn't call good what loses one.
+/// 105: doctor says how durable a write is, and doesn't call good what loses one, or what lets
+/// another system take it.
 pub fn durability(harness: &dyn Harness) {
     let level = harness.open(&namespace()).profile().level;
-    let finding = finding(harness, "durability");
+    let durability = finding(harness, "durability");
+    assert!(!durability.detail.is_empty(), "a finding without its fact");
+    let cause = match harness.lacks(Capability::Namespaces) {
+        Some(_) => finding(harness, "layout"),
+        None => durability,
+    };
     let forgets = level == Level::BestEffort;
-    assert!(!forgets || finding.verdict != Verdict::Good, "{level} and yet {finding:?}");
-    assert!(!finding.detail.is_empty(), "a finding without its fact");
+    assert!(!forgets || cause.verdict != Verdict::Good, "{level} and yet {cause:?}");
 }
 
 /// 106: doctor measures the store's clock: how far it stands off, and whether it was set.

@@ -47,8 +47,22 @@ impl Postgres {
         Self::of(false, env("TENURE_TEST_PGBOUNCER", "pgbouncer"))
     }
 
+    /// The server's own clock decides, and names are shared with HAMode.
+    pub(crate) fn shared() -> Self {
+        Self::in_schema(Scratch::unused_and_shared(), false, url())
+    }
+
+    /// The same behind a pooler in transaction mode.
+    pub(crate) fn shared_and_pooled() -> Self {
+        let pooler = env("TENURE_TEST_PGBOUNCER", "pgbouncer");
+        Self::in_schema(Scratch::unused_and_shared(), false, pooler)
+    }
+
     fn of(observed: bool, through: String) -> Self {
-        let scratch = Scratch::unused();
+        Self::in_schema(Scratch::unused(), observed, through)
+    }
+
+    fn in_schema(scratch: Scratch, observed: bool, through: String) -> Self {
         scratch.init(&options(observed));
         Self { scratch, observed, through, began: RealInstant::now(), turned: AtomicU64::new(0) }
     }
@@ -75,7 +89,11 @@ fn quoted(text: &str) -> String {
 
 impl Harness for Postgres {
     fn name(&self) -> &str {
-        if self.observed { "postgres (observed)" } else { "postgres" }
+        match (self.observed, self.scratch.shared) {
+            (true, _) => "postgres (observed)",
+            (false, true) => "postgres (layout=hamode)",
+            (false, false) => "postgres",
+        }
     }
 
     fn open(&self, namespace: &Namespace) -> Arc<dyn Store> {
@@ -105,6 +123,12 @@ impl Harness for Postgres {
             Capability::StoreClock if self.observed => Some("its clock isn't asked, by choice"),
             Capability::FencedTx if self.observed => {
                 Some("without a clock nothing proves a grant unexpired within a transaction")
+            }
+            Capability::FencedTx if self.scratch.shared => {
+                Some("no guard can tell a neighbour's work; tests/hamode.rs guards tenure's own")
+            }
+            Capability::Namespaces if self.scratch.shared => {
+                Some("a neighbour's table has no namespaces: they share its names")
             }
             Capability::ObservedExpiry if !self.observed => {
                 Some("its own clock decides; tests/observed.rs is the other choice")
@@ -146,6 +170,11 @@ impl Harness for Postgres {
     fn delete_by_hand(&self, namespace: &Namespace, name: &Name) {
         let (schema, row) = (&self.scratch.schema, self.row(namespace, name));
         self.scratch.run(&format!("DELETE FROM {schema}.leases WHERE {row}"));
+        if self.scratch.shared {
+            let entry = quoted(name.as_str());
+            let table = format!("{schema}.app_runtime_leases");
+            self.scratch.run(&format!("DELETE FROM {table} WHERE lease_name = {entry}"));
+        }
     }
 
     fn writes(&self) -> u64 {

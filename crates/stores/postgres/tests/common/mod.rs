@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 pub(crate) mod harness;
+pub(crate) mod peer;
 
 use std::future::Future;
 use std::sync::OnceLock;
@@ -11,7 +12,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use tenure_core::chance::Chance;
 use tenure_core::store::{InitOptions, StoreAdmin};
-use tenure_postgres::{PostgresAdmin, PostgresConfig};
+use tenure_postgres::{Hamode, PostgresAdmin, PostgresConfig};
 use tokio::runtime::Runtime;
 
 /// The server's URL.
@@ -49,12 +50,21 @@ pub(crate) fn chance() -> Chance {
 /// A schema that goes away with the test.
 pub(crate) struct Scratch {
     pub(crate) schema: String,
+    /// Whether names are shared with a table of HAMode's, which lies in the schema, too.
+    pub(crate) shared: bool,
 }
 
 impl Scratch {
     /// A name only: nothing is created.
     pub(crate) fn unused() -> Self {
-        Self { schema: format!("t_{:016x}", chance().next_u64()) }
+        Self { schema: format!("t_{:016x}", chance().next_u64()), shared: false }
+    }
+
+    /// The same, for a store whose names are shared.
+    pub(crate) fn unused_and_shared() -> Self {
+        let mut scratch = Self::unused();
+        scratch.shared = true;
+        scratch
     }
 
     /// A store whose clock is turned by hand.
@@ -70,6 +80,16 @@ impl Scratch {
             admin.init(options).await.unwrap();
         });
         let schema = &self.schema;
+        if self.shared {
+            // As the authors of HAMode create it for a product of theirs.
+            self.run(&format!(
+                "CREATE TABLE {schema}.app_runtime_leases (
+                     lease_name text NOT NULL PRIMARY KEY, holder_id text NOT NULL,
+                     version bigint NOT NULL DEFAULT 1,
+                     acquired_at_utc timestamp with time zone NOT NULL,
+                     expires_at_utc timestamp with time zone NOT NULL)"
+            ));
+        }
         self.run(&format!(
             "CREATE TABLE {schema}.test_clock AS SELECT interval '0' AS turned;
              CREATE OR REPLACE FUNCTION {schema}.clock() RETURNS timestamptz
@@ -87,6 +107,10 @@ impl Scratch {
             self.schema
         ))
         .unwrap();
+        if self.shared {
+            let table = Hamode::default().with_table(&self.schema, "app_runtime_leases");
+            config.hamode = Some(table.unwrap());
+        }
         config.connections = 2;
         config.timeout = Duration::from_secs(10);
         config
