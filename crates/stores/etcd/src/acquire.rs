@@ -15,7 +15,8 @@ use crate::errors::Failure;
 use crate::keys::Kind;
 use crate::leases::{TTL_LEAST, check, holding, seconds};
 use crate::ledger::{Class, Known};
-use crate::link::{Belief, Link, Pulse, Seen, TXN_OPS, Unwritten, delete, found, put, range};
+use crate::link::{Belief, Link, Seen, TXN_OPS, Unwritten, delete, found, put, range};
+use crate::pulse::Pulse;
 use crate::rehang::Stale;
 use crate::wire::{Compare, TxnRequest, TxnResponse};
 

@@ -32,6 +32,7 @@ mod layout;
 mod leases;
 mod ledger;
 mod link;
+mod pulse;
 mod read;
 mod rehang;
 mod release;

@@ -1,9 +1,8 @@
 //! Requests to one store: each compares which store it is, so that none meets another unawares.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tenure_core::chance::Chance;
 use tenure_core::identity::{Name, StoreId};
@@ -11,14 +10,13 @@ use tenure_core::{Error, ErrorKind, Operation};
 
 use crate::all::{Job, all};
 use crate::client::Client;
-use crate::entry::{Entry, Left, left_of};
+use crate::entry::Entry;
 use crate::errors::{Effect, Failure, garbled};
 use crate::keys::Keys;
 use crate::ledger::Ledger;
 use crate::wire::{
-    Compare, KeyValue, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseRequest,
-    LeaseRevokeResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, PutRequest, RangeRequest,
-    RangeResponse, Request, RequestOp, Response, ResponseHeader, TxnRequest, TxnResponse, path,
+    Compare, KeyValue, PutRequest, RangeRequest, RangeResponse, Request, RequestOp, Response,
+    ResponseHeader, TxnRequest, TxnResponse, path,
 };
 
 /// How many requests one Txn carries: `--max-txn-ops` is 128 unless set, and counts what is

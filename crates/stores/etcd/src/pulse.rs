@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 use tenure_core::{Error, ErrorKind, Operation};
 
 use crate::all::{Job, all};
-use crate::entry::Left;
+use crate::entry::{Left, left_of};
 use crate::errors::{Effect, Failure, garbled};
-use crate::leases::left_of;
 use crate::link::{Link, seen};
-use crate::wire::*;
+use crate::wire::{
+    LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseRequest,
+    LeaseRevokeResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, path,
+};
 
 /// What a lease's keep-alive came to.
 #[derive(Clone, Debug)]

@@ -21,7 +21,8 @@ use crate::entry::{Entry, Left, Written, version};
 use crate::keys::Kind;
 use crate::leases::{check, holding};
 use crate::ledger::Known;
-use crate::link::{Link, NO_TERM, Pulse, Seen, Unwritten};
+use crate::link::{Link, NO_TERM, Seen, Unwritten};
+use crate::pulse::Pulse;
 use crate::rehang::{Stale, other_leader};
 use crate::wire::{Compare, KeyValue, PutRequest, RangeRequest, Request, TxnRequest};
 
