@@ -2,6 +2,7 @@
 
 #[cfg(target_os = "linux")]
 mod stores;
+mod suites;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -11,13 +12,15 @@ use std::time::Instant;
 const HELP: &str = "\
 cargo xtask CHORE
 
-  verify            all that CI runs; changes nothing
+  verify [--without STORE,STORE]   all that CI runs, which leaves out nothing; changes nothing
   fix               mends what can be mended: formatting, and lints with a known cure
   sim [ARGS]        the simulation: --seeds N, --from SEED, --seed SEED to replay one
   conformance [STORE|all]   the suite on one store's real servers, or on every store
   stores up|down|status [NAME…]   real servers for the tests, on free ports
   soak [ROUNDS]     rounds of killed, stopped and resumed commands under an observer
-  bench             rates and latencies beside the raw statement, in one run
+  soak STORE [FAULTS]       contenders on a store and its real servers, under random faults
+  soak flat [BEATS]         idle sessions that hold 1, 1000 and 10 000 names
+  bench [--turns N] [--svg FILE] [STORE…]   each store beside its client's bare calls, in one run
   tidy              what the compiler doesn't check: first lines, sizes, words
 ";
 
@@ -31,17 +34,17 @@ fn main() -> ExitCode {
     let chore = args.next().unwrap_or_default();
     let rest: Vec<String> = args.collect();
     let done = match chore.as_str() {
-        "verify" => verify(),
+        "verify" => verify(&rest),
         "fix" => fix(),
         "sim" => sim(&rest),
-        "conformance" => conformance(&rest),
+        "conformance" => suites::conformance(&rest),
         #[cfg(target_os = "linux")]
         "stores" => stores::run(&root(), &rest),
         #[cfg(not(target_os = "linux"))]
         "stores" => {
             Err("the servers for tests are installed and found as on Linux only".to_owned())
         }
-        "soak" => soak(&rest),
+        "soak" => suites::soak(&rest),
         "bench" => bench(&rest),
         "tidy" => tidy::check(&root()),
         _ => Err(HELP.to_owned()),
@@ -55,8 +58,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn verify() -> Result<(), String> {
+fn verify(args: &[String]) -> Result<(), String> {
     let started = Instant::now();
+    let left_out = suites::left_out(args)?;
     step("formatting", cargo(&["fmt", "--all", "--check"]))?;
     tidy::check(&root())?;
     step(
@@ -76,13 +80,12 @@ fn verify() -> Result<(), String> {
     step("documentation", doc)?;
     crate_count()?;
     sim(&["--seeds".to_owned(), CI_SEEDS.to_owned()])?;
-    let mut tests = cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"]);
-    #[cfg(target_os = "linux")]
-    let servers = stores::Servers::up(&root(), &[])?;
-    #[cfg(target_os = "linux")]
-    tests.envs(servers.lines.iter().cloned());
-    step("tests", tests)?;
-    println!("verified in {} s", started.elapsed().as_secs());
+    suites::all(&left_out)?;
+    let but = match left_out.len() {
+        0 => String::new(),
+        some => format!("; SKIPPED {some} of the stores: {}", left_out.join(", ")),
+    };
+    println!("verified in {} s{but}", started.elapsed().as_secs());
     Ok(())
 }
 
@@ -108,60 +111,10 @@ fn sim(args: &[String]) -> Result<(), String> {
     step("simulation", run)
 }
 
-/// Each store: its package, and the servers that its suite needs.
-const STORES: [(&str, &str, &[&str]); 5] = [
-    ("memory", "tenure-conformance", &[]),
-    ("sqlite", "tenure-sqlite", &[]),
-    ("postgres", "tenure-postgres", &["postgres", "pgbouncer"]),
-    ("etcd", "tenure-etcd", &["etcd", "etcd-cluster", "etcd-tls"]),
-    ("redis", "tenure-redis", &["redis", "valkey", "redis-cluster"]),
-];
-
-fn conformance(args: &[String]) -> Result<(), String> {
-    let asked = args.first().map_or("all", String::as_str);
-    let chosen: Vec<_> =
-        STORES.iter().filter(|(store, ..)| asked == "all" || asked == *store).collect();
-    if chosen.is_empty() {
-        let known: Vec<_> = STORES.iter().map(|(store, ..)| *store).collect();
-        return Err(format!("there is no store `{asked}`; {} and all are", known.join(", ")));
-    }
-    for (store, package, needs) in chosen {
-        let mut tests = cargo(&["test", "--package", package, "--all-features"]);
-        #[cfg(target_os = "linux")]
-        let needs: Vec<String> = needs.iter().map(|name| (*name).to_owned()).collect();
-        #[cfg(target_os = "linux")]
-        let _servers = if needs.is_empty() {
-            None
-        } else {
-            let servers = stores::Servers::up(&root(), &needs)?;
-            tests.envs(servers.lines.iter().cloned());
-            Some(servers)
-        };
-        step(&format!("the suite on {store}"), tests)?;
-    }
-    Ok(())
-}
-
-fn soak(args: &[String]) -> Result<(), String> {
-    let mut run = cargo(&[
-        "test",
-        "--package",
-        "tenure-cli",
-        "--test",
-        "soak",
-        "--",
-        "--ignored",
-        "--nocapture",
-    ]);
-    if let Some(rounds) = args.first() {
-        run.env("TENURE_SOAK_ROUNDS", rounds);
-    }
-    step("soak", run)
-}
-
 fn bench(args: &[String]) -> Result<(), String> {
     let mut run = cargo(&["run", "--quiet", "--release", "--package", "tenure-bench", "--"]);
     run.args(args);
+    let _servers = suites::with_servers(&mut run, &["postgres", "redis", "etcd"])?;
     step("benchmark", run)
 }
 

@@ -33,10 +33,11 @@ use server::Server;
 use site::{FOLDER_VARIABLE, Site};
 
 /// Every server, in the order of their lines. Whatever another needs stands before it.
-const SERVERS: [&dyn Server; 9] = [
+const SERVERS: [&dyn Server; 10] = [
     &postgres::Postgres,
     &pgbouncer::PgBouncer,
     &redis::Redis,
+    &redis::DurableRedis,
     &redis::Valkey,
     &redis_cluster::RedisCluster,
     &redis_sentinel::RedisSentinel,

@@ -1,4 +1,4 @@
-//! Redis 7.0 with a second port for TLS, and Valkey 9.
+//! Redis 7.0 with a second port for TLS, the same with all on disk, and Valkey 9.
 
 use super::ask::expect;
 use super::certificates::Certificates;
@@ -7,11 +7,15 @@ use super::server::{Process, Server};
 use super::site::Site;
 
 pub(super) struct Redis;
+pub(super) struct DurableRedis;
 pub(super) struct Valkey;
 
 /// What every Redis here is started with, beside its ports and its folder: nothing is written to
 /// disk, so a restart forgets everything. A store that reads its server's settings finds this.
 const SETTINGS: [&str; 6] = ["--save", "", "--appendonly", "no", "--daemonize", "no"];
+
+/// What makes a Redis forget nothing that it acknowledged: it comes after the settings of all.
+const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 
 pub(super) const REDIS: Package =
     Package::Apt { name: "redis-server", program: "redis-server", version: "v=7.0." };
@@ -76,6 +80,33 @@ impl Server for Redis {
             ("TENURE_TEST_REDIS", format!("redis://{}", site.address(self.name(), 0))),
             ("TENURE_TEST_REDIS_TLS", format!("rediss://{}", site.address(self.name(), 1))),
         ]
+    }
+}
+
+impl Server for DurableRedis {
+    fn name(&self) -> &'static str {
+        "redis-durable"
+    }
+
+    fn packages(&self) -> &'static [Package] {
+        &[REDIS]
+    }
+
+    fn ports(&self) -> usize {
+        1
+    }
+
+    fn lay_out(&self, site: &Site) -> Result<Vec<Process>, String> {
+        let process = process(site, &REDIS, self.name(), site.port(self.name(), 0))?;
+        Ok(vec![process.with_args(DURABLE)])
+    }
+
+    fn answers(&self, site: &Site) -> Result<(), String> {
+        pong(site.port(self.name(), 0))
+    }
+
+    fn lines(&self, site: &Site) -> Vec<(&'static str, String)> {
+        vec![("TENURE_TEST_REDIS_DURABLE", format!("redis://{}", site.address(self.name(), 0)))]
     }
 }
 

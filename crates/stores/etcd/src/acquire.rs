@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tenure_core::decide::{self, Claimed};
-use tenure_core::identity::FencingToken;
+use tenure_core::identity::{FencingToken, Name};
 use tenure_core::record::{Record, State};
 use tenure_core::store::{Acquired, Claim, Grant};
 use tenure_core::{Error, ErrorKind, Operation};
@@ -15,7 +15,9 @@ use crate::errors::Failure;
 use crate::keys::Kind;
 use crate::leases::{TTL_LEAST, check, holding, seconds};
 use crate::ledger::{Class, Known};
-use crate::link::{Belief, Link, Pulse, Seen, TXN_OPS, Unwritten, delete, put, range, ranged};
+use crate::link::{Belief, Link, Seen, TXN_OPS, Unwritten, delete, found, put, range};
+use crate::pulse::Pulse;
+use crate::rehang::Stale;
 use crate::wire::{Compare, TxnRequest, TxnResponse};
 
 /// How often a claim is tried on a name that others change meanwhile.
@@ -174,7 +176,7 @@ impl Link {
             jobs.push(Box::pin(self.grant(seconds(lasts), CLAIM)));
         }
         for (at, lease) in keeping.iter().zip(all(jobs).await) {
-            asked[*at].kept = Some(lease?);
+            asked[*at].kept = Some(lease?.0);
         }
         Ok(())
     }
@@ -272,6 +274,11 @@ impl Link {
         if before.is_some() && !ours {
             compare.push(Compare::created(key(Kind::Reserved), 0));
         }
+        let theirs = match &one.entry {
+            Some(entry) => entry.theirs.as_ref().map_or(0, |theirs| theirs.revision),
+            // A transfer has written it together with the record.
+            None => before.as_ref().filter(|_| ours).map_or(0, |written| written.revision),
+        };
         let before = before.as_ref().map(|written| &written.record);
         let record = decide::granted(before, claim, FencingToken::FIRST);
         let grantee = Grantee::of(claim, belief.floor).to_json();
@@ -284,7 +291,9 @@ impl Link {
             success.push(put(key(Kind::Kept), grantee, kept));
         }
         let failure = vec![range(self.keys.all_of(name))];
-        (TxnRequest { compare, success, failure }, record)
+        let mut txn = TxnRequest { compare, success, failure };
+        self.keys.take_entry(&mut txn, name, &claim.instance, theirs, holding);
+        (txn, record)
     }
 
     /// Takes in what the Txn of a claim answered.
@@ -298,8 +307,7 @@ impl Link {
         seen: Seen,
     ) {
         if !answer.succeeded {
-            let found = answer.responses.into_iter().find_map(ranged).unwrap_or_default();
-            let entry = Entry::read(&one.claim.name, &self.keys, &found.kvs);
+            let entry = Entry::read(&one.claim.name, &self.keys, &found(answer));
             return one.decide(entry, belief, seen);
         }
         let Some(token) = token(belief.floor, seen.revision) else {
@@ -350,8 +358,12 @@ impl Link {
             Pulse::Alive(term) if term == granted.term => {
                 let Granted { token, created, lease, written, .. } = granted;
                 let known = Known::new(claim, token, created, lease, written, began);
-                self.ledger.holds(&claim.name, known);
-                acquired
+                self.hold_proven(&claim.name, known, term).await.map_or_else(
+                    |error| {
+                        Acquired::Failed(unproven_error("it can't be made sure").with_source(error))
+                    },
+                    |ours| if ours { acquired } else { unproven("it is gone already") },
+                )
             }
             Pulse::Alive(_) => unproven("another leader was elected meanwhile"),
             Pulse::Gone => unproven("the etcd lease that it hangs on is gone"),
@@ -359,6 +371,22 @@ impl Link {
                 unproven_error("its etcd lease was not prolonged").with_source(error),
             ),
         }
+    }
+
+    /// Takes a grant for held whose lease was just prolonged under the leader of `term`; hung on
+    /// another lease first, if that one is of another leader's time. False if it is gone.
+    async fn hold_proven(&self, name: &Name, mut known: Known, term: u64) -> Result<bool, Error> {
+        let lease = match self.ledger.born(known.lease) == Some(term) {
+            true => Some(known.lease),
+            false => {
+                let stale = [Stale { name, known: &known }];
+                self.rehang(&stale, CLAIM).await?.into_iter().next().flatten()
+            }
+        };
+        let Some(lease) = lease else { return Ok(false) };
+        known.lease = lease;
+        self.ledger.holds(name, known);
+        Ok(true)
     }
 
     /// Asks how long what refused lasts, for all that were refused at once.
@@ -373,7 +401,7 @@ impl Link {
         for one in asked {
             if let Some(Answered::Refused(entry)) = &one.answer {
                 self.ledger.saw(&one.claim.name, entry.record.as_ref());
-                let by = entry.snapshot(&one.claim.name, store, &left);
+                let by = entry.shown(&one.claim.name, store, &left);
                 one.answer = Some(Answered::Done(match by {
                     Some(by) => Acquired::Refused(Box::new(by)),
                     None => Acquired::Failed(contested()),
@@ -406,7 +434,7 @@ impl<'a> Asked<'a> {
         // Where the store's clock and the claimant's own both speak, the earlier end counts.
         let late = self.claim.unanswered_for >= self.claim.ttl;
         match decide::claim(snapshot.as_ref(), self.claim) {
-            Claimed::Found(token) if !late => {
+            Claimed::Found(token) if !late && entry.has_entry_of(&self.claim.instance) => {
                 let Some(held) = &entry.held else { return self.entry = Some(entry) };
                 let version = snapshot.map(|found| found.version);
                 let version = version.and_then(|version| version.as_str().parse().ok());
@@ -421,6 +449,9 @@ impl<'a> Asked<'a> {
                 }));
             }
             Claimed::Found(_) | Claimed::Refused => self.answer = Some(Answered::Refused(entry)),
+            Claimed::Free { .. } if entry.foreign(Some(&self.claim.instance)).is_some() => {
+                self.answer = Some(Answered::Refused(entry));
+            }
             Claimed::Free { .. } => self.entry = Some(entry),
         }
     }

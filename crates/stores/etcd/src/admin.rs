@@ -14,6 +14,7 @@ use crate::client::Client;
 use crate::config::EtcdConfig;
 use crate::errors::Effect;
 use crate::keys::Keys;
+use crate::layout::Layout;
 use crate::leases::{TTL_LEAST, seconds};
 use crate::link::{delete, put, range, ranged};
 use crate::store::About;
@@ -45,7 +46,7 @@ impl EtcdAdmin {
     /// `Invalid` or `Misconfigured`: the configuration, the certificates that it names.
     pub fn new(config: EtcdConfig, chance: Chance) -> Result<Self, Error> {
         let client = Client::new(&config)?;
-        let keys = Keys::new(&config.prefix, &config.namespace);
+        let keys = Keys::new(&config.prefix, &config.namespace, config.layout.clone());
         let location = config.location().into();
         Ok(Self { client, config, keys, location, chance: Mutex::new(chance) })
     }
@@ -93,6 +94,7 @@ impl EtcdAdmin {
         findings.push(alarms(&status));
         findings.push(self.durability().await?);
         findings.push(self.clock().await?);
+        findings.extend(self.config.layout.as_ref().map(sharing));
         Ok(findings)
     }
 
@@ -168,11 +170,17 @@ impl EtcdAdmin {
 impl StoreAdmin for EtcdAdmin {
     fn setup(&self) -> String {
         let prefix = &self.config.prefix;
+        let shared = self.config.layout.as_ref().map(|layout| {
+            let theirs = layout.prefix();
+            format!("etcdctl role grant-permission tenure readwrite --prefix=true {theirs}\n")
+        });
+        let shared = shared.unwrap_or_default();
         format!(
             "# etcd needs no setting up: the first who opens writes `{prefix}@store`.\n\
              # Where it asks who one is:\n\
              etcdctl role add tenure\n\
              etcdctl role grant-permission tenure readwrite --prefix=true {prefix}\n\
+             {shared}\
              etcdctl user add app\n\
              etcdctl user grant-role app tenure\n"
         )
@@ -192,6 +200,16 @@ impl StoreAdmin for EtcdAdmin {
             self.look().await.map_err(|error| error.with_store(Arc::clone(&self.location)))
         })
     }
+}
+
+fn sharing(layout: &Layout) -> Finding {
+    let detail = format!(
+        "names are shared with {} at `{}`: its holders carry no token, so the level is `lease`; \
+         leave the layout out once all of it has moved",
+        layout.word(),
+        layout.prefix()
+    );
+    Finding::new("layout", Verdict::Limited, detail)
 }
 
 fn alarms(status: &StatusResponse) -> Finding {

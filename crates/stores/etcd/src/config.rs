@@ -8,6 +8,8 @@ use tenure_core::cluster;
 use tenure_core::error::Error;
 use tenure_core::identity::Namespace;
 
+use crate::layout::Layout;
+
 /// What stands before every key, unless the URL names something else.
 pub const PREFIX_DEFAULT: &str = "tenure/";
 /// How long one request is waited for, unless the URL says otherwise.
@@ -23,7 +25,8 @@ const PORT_DEFAULT: u16 = 2379;
 /// The longest prefix, in bytes.
 const PREFIX_BYTES_MAX: usize = 255;
 
-const OPTIONS: &str = "namespace, cluster, ca, password_file, timeout_ms and history_s";
+const OPTIONS: &str = "namespace, cluster, layout (hamode, with layout_prefix), ca, password_file, \
+                       timeout_ms and history_s";
 
 /// Which servers, which keys, and how to reach them.
 #[derive(Clone, Debug)]
@@ -49,6 +52,8 @@ pub struct EtcdConfig {
     /// How long the record of a name stays at least half of, after the name was given back or its
     /// holder's session ended: for people, and so that a late copy of a claim is refused.
     pub history: Duration,
+    /// The neighbour that the leases are shared with.
+    pub layout: Option<Layout>,
 }
 
 /// A user of etcd's, and where the password is.
@@ -98,12 +103,14 @@ impl EtcdConfig {
             cluster: None,
             timeout: TIMEOUT_DEFAULT,
             history: HISTORY_DEFAULT,
+            layout: None,
         }
     }
 
     /// Reads `etcd://USER:PASSWORD@HOST:PORT,HOST:PORT/PREFIX?namespace=N&cluster=C`; with
     /// `etcds` connections are encrypted. Nothing is percent-decoded: a password with `/` or `?`
-    /// in it belongs into a file.
+    /// in it belongs into a file. `layout=hamode` shares the leases with a neighbour ([`Layout`]);
+    /// `layout_prefix` is what its keys begin with.
     ///
     /// # Errors
     /// [`Invalid`](tenure_core::ErrorKind::Invalid): no such URL, or an option that is unknown,
@@ -129,15 +136,23 @@ impl EtcdConfig {
         if !prefix.is_empty() {
             config.prefix = format!("{}/", prefix.strip_suffix('/').unwrap_or(prefix));
         }
-        let mut seen = Vec::new();
+        let (mut seen, mut layout, mut layout_prefix) = (Vec::new(), None, None);
         for option in options.split('&').filter(|option| !option.is_empty()) {
             let (key, value) = option.split_once('=').unwrap_or((option, ""));
             if seen.contains(&key) {
                 return Err(Error::invalid(format!("the option `{key}` is given twice")));
             }
             seen.push(key);
-            config.set(key, value)?;
+            match key {
+                "layout" => layout = Some(value),
+                "layout_prefix" => layout_prefix = Some(value.to_owned()),
+                _ => config.set(key, value)?,
+            }
         }
+        if layout.is_none() && layout_prefix.is_some() {
+            return Err(Error::invalid("layout_prefix needs a layout: `layout=hamode`"));
+        }
+        config.layout = layout.map(|word| Layout::of_url(word, layout_prefix)).transpose()?;
         config.check()?;
         Ok(config)
     }
@@ -194,6 +209,7 @@ impl EtcdConfig {
         if self.root_certificates.is_some() && !self.tls {
             return Err(Error::invalid("ca= needs encrypted connections: write `etcds://`"));
         }
+        self.layout.as_ref().map_or(Ok(()), |layout| layout.check(&self.prefix))?;
         self.cluster.as_deref().map_or(Ok(()), cluster::check)
     }
 
@@ -245,7 +261,14 @@ mod tests {
             panic!()
         };
         assert_eq!((name.as_str(), password.as_str()), ("app", "se:c@ret"));
-        assert_eq!(EtcdConfig::from_url("etcd://h").unwrap().prefix, PREFIX_DEFAULT);
+        let config = EtcdConfig::from_url("etcd://h").unwrap();
+        assert_eq!((config.prefix.as_str(), config.layout), (PREFIX_DEFAULT, None));
+        for (options, prefix) in
+            [("layout=hamode", "app_runtime_leases/"), ("layout_prefix=x/&layout=hamode", "x/")]
+        {
+            let config = EtcdConfig::from_url(&format!("etcd://h?{options}")).unwrap();
+            assert_eq!(config.layout.unwrap().prefix(), prefix);
+        }
     }
 
     #[test]
@@ -261,6 +284,11 @@ mod tests {
             ("etcd://u:secret@h?history_s=1", "out of range"),
             ("etcd://u:secret@h?ca=/etc/ca.pem", "etcds"),
             ("etcd://h?password_file=/etc/secret", "needs a user"),
+            ("etcd://h?layout=redis", "hamode is"),
+            ("etcd://h?layout_prefix=x/", "needs a layout"),
+            ("etcd://h?layout=hamode&layout_prefix=", "1 to 255"),
+            ("etcd://h?layout=hamode&layout_prefix=ten", "mix the neighbour's keys"),
+            ("etcd://h/a?layout=hamode&layout_prefix=a/b/", "mix the neighbour's keys"),
         ] {
             let error = EtcdConfig::from_url(url).unwrap_err();
             assert!(error.to_string().contains(why), "{url}: {error}");

@@ -12,6 +12,7 @@ use tenure_core::store::{Claim, Snapshot, Version};
 use tenure_core::{Error, ErrorKind, Operation};
 
 use crate::keys::{Keys, Kind};
+use crate::theirs::Theirs;
 use crate::wire::KeyValue;
 
 /// The field of a record that was written when its token wasn't known yet: the token is this and
@@ -36,6 +37,9 @@ pub(crate) struct Entry {
     pub(crate) kept: Option<Pledge>,
     /// The etcd lease of the reservation.
     pub(crate) reserved: Option<i64>,
+    /// What stands in a neighbour's key, and the word of its layout where names are shared.
+    pub(crate) theirs: Option<Theirs>,
+    pub(crate) layout: Option<&'static str>,
 }
 
 /// A record, and the revision that wrote it last.
@@ -98,6 +102,10 @@ impl Grantee {
 }
 
 impl Pledge {
+    pub(crate) fn holder(&self) -> &Instance {
+        &self.of.holder
+    }
+
     fn read(key: &KeyValue) -> Result<Self, Error> {
         let of = serde_json::from_slice(&key.value).map_err(|error| {
             let message = "what a grant created can't be read; look at it";
@@ -139,8 +147,13 @@ impl Entry {
     /// # Errors
     /// `Corrupt`, or `Misconfigured` for a record in a newer format.
     pub(crate) fn read(name: &Name, keys: &Keys, found: &[KeyValue]) -> Result<Self, Error> {
-        let mut entry = Self::default();
+        let mut entry = Self { layout: keys.layout(), ..Self::default() };
+        let theirs = keys.entry(name);
         for key in found {
+            if theirs.as_ref() == Some(&key.key) {
+                entry.theirs = Some(Theirs::read(key));
+                continue;
+            }
             match keys.parse(&key.key) {
                 Some((of, kind)) if of == *name => entry.take(name, kind, key),
                 _ => Ok(()),
@@ -165,12 +178,14 @@ impl Entry {
     /// The leases whose time tells how long this keeps others out.
     pub(crate) fn leases(&self) -> impl Iterator<Item = i64> {
         let pledged = self.held.iter().chain(&self.kept).map(|pledge| pledge.lease);
-        pledged.chain(self.reserved)
+        let theirs = self.theirs.iter().map(|theirs| theirs.lease).filter(|lease| *lease != 0);
+        pledged.chain(self.reserved).chain(theirs)
     }
 
     /// Whether anything is known of the name.
     pub(crate) fn is_known(&self) -> bool {
-        self.record.is_some() || self.held.is_some() || self.kept.is_some()
+        let own = self.record.is_some() || self.held.is_some() || self.kept.is_some();
+        own || self.foreign(None).is_some()
     }
 
     /// The revision that created the key of the grant in force; 0: there is none.

@@ -61,7 +61,7 @@ pub(crate) fn from_status(
     }
     if source_of::<ConnectError>(status).is_some() {
         return Failure::Elsewhere(not_done(format!(
-            "no connection to the server{}; is it up, and is the address right?",
+            "no connection to the server{}; is it up, the address right, and `etcds://` just where it wants TLS?",
             innermost(status)
         )));
     }
@@ -118,7 +118,11 @@ pub(crate) fn from_status(
         _ if from_server => failed(unanswered(effect), format!("the server gave up: {said}")),
         _ => {
             let why = innermost(status);
-            let message = format!("the connection was lost before the server answered{why}");
+            let cure = match operation {
+                Operation::Open => "; is it an etcd, and `etcds://` just where it wants TLS?",
+                _ => "",
+            };
+            let message = format!("the connection was lost before the server answered{why}{cure}");
             failed(unanswered(effect), message)
         }
     }

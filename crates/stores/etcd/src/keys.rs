@@ -9,6 +9,7 @@ use std::ops::Range;
 use tenure_core::identity::{Name, Namespace};
 use tenure_core::store::Prefix;
 
+use crate::layout::Layout;
 use crate::wire::RangeRequest;
 
 /// Between namespace, name and kind.
@@ -54,12 +55,50 @@ impl Kind {
 pub(crate) struct Keys {
     prefix: String,
     space: String,
+    layout: Option<Layout>,
 }
 
 impl Keys {
-    pub(crate) fn new(prefix: &str, namespace: &Namespace) -> Self {
+    pub(crate) fn new(prefix: &str, namespace: &Namespace, layout: Option<Layout>) -> Self {
         let space = format!("{prefix}{namespace}{SEPARATOR}");
-        Self { prefix: prefix.to_owned(), space }
+        Self { prefix: prefix.to_owned(), space, layout }
+    }
+
+    /// The neighbour's key of a name, where names are shared.
+    pub(crate) fn entry(&self, name: &Name) -> Option<Vec<u8>> {
+        let layout = self.layout.as_ref()?;
+        Some(format!("{}{name}", layout.prefix()).into_bytes())
+    }
+
+    /// The neighbour's keys of the names from one to another, both included.
+    pub(crate) fn entries_span(&self, first: &Name, last: &Name) -> Option<Range<Vec<u8>>> {
+        let mut end = self.entry(last)?;
+        end.push(0);
+        Some(self.entry(first)?..end)
+    }
+
+    /// The neighbour's keys of the names under a prefix.
+    pub(crate) fn entries_under(&self, prefix: &Prefix) -> Option<Range<Vec<u8>>> {
+        let layout = self.layout.as_ref()?;
+        let start = format!("{}{}", layout.prefix(), prefix.as_str()).into_bytes();
+        let end = end_of(&start);
+        Some(start..end)
+    }
+
+    /// The name that a neighbour's key is of. None: of none that could be leased here.
+    pub(crate) fn name_of_entry(&self, key: &[u8]) -> Option<Name> {
+        let name = std::str::from_utf8(key).ok()?.strip_prefix(self.layout.as_ref()?.prefix())?;
+        Name::try_from(name.to_owned()).ok()
+    }
+
+    /// The name that a key of this namespace, or a neighbour's, is of.
+    pub(crate) fn name_of(&self, key: &[u8]) -> Option<Name> {
+        self.parse(key).map(|(name, _)| name).or_else(|| self.name_of_entry(key))
+    }
+
+    /// The word of the layout, where names are shared.
+    pub(crate) fn layout(&self) -> Option<&'static str> {
+        self.layout.as_ref().map(Layout::word)
     }
 
     /// The store's random id. No namespace begins with `@`.
@@ -151,7 +190,7 @@ mod tests {
     use super::*;
 
     fn keys(namespace: &str) -> Keys {
-        Keys::new("tenure/", &Namespace::new(namespace).unwrap())
+        Keys::new("tenure/", &Namespace::new(namespace).unwrap(), Some(Layout::ha_mode()))
     }
 
     #[test]
@@ -164,6 +203,12 @@ mod tests {
             assert!(keys.all_of(&name).contains(&keys.of(&name, kind)));
         }
         assert_eq!(keys.parse(&keys.store()), None);
+        let entry = keys.entry(&name).unwrap();
+        assert_eq!(entry, b"app_runtime_leases/a/b c");
+        assert_eq!(keys.name_of_entry(&entry), Some(name.clone()));
+        assert!(keys.entries_span(&name, &name).unwrap().contains(&entry));
+        assert!(keys.entries_under(&Prefix::new("a/")).unwrap().contains(&entry));
+        assert_eq!(keys.name_of_entry(b"app_runtime_leases/a\tb"), None);
         assert_eq!(keys.parse(b"tenure/shop\ta\tof a newer release"), None);
     }
 

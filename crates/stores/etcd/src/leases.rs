@@ -7,6 +7,7 @@ use tenure_core::timing::TTL_MAX;
 use tenure_core::{Error, Operation};
 
 use crate::all::{Job, all};
+use crate::entry::Entry;
 use crate::keys::Kind;
 use crate::ledger::{Class, Purpose};
 use crate::link::{Link, delete};
@@ -82,8 +83,8 @@ impl Link {
             return Ok(lease.id);
         }
         let sent = Instant::now();
-        let id = self.grant(class.1, operation).await?;
-        self.ledger.granted(class, id, sent);
+        let (id, born) = self.grant(class.1, operation).await?;
+        self.ledger.granted(class, id, sent, born);
         Ok(id)
     }
 
@@ -103,24 +104,15 @@ impl Link {
     async fn sweep_one(&self, lease: i64, operation: Operation) -> Result<(), Error> {
         let hanging = self.hangs_on(lease, operation).await?;
         let mut names: Vec<Name> =
-            hanging.iter().filter_map(|key| Some(self.keys.parse(key)?.0)).collect();
+            hanging.iter().filter_map(|key| self.keys.name_of(key)).collect();
         names.sort_unstable();
         names.dedup();
         names.retain(|name| self.ledger.abandon(name, lease));
         let belief = self.belief();
         for names in names.chunks(crate::link::TXN_OPS) {
             let entries = self.entries(operation, names).await?;
-            let of_lease = |entry: &crate::entry::Entry| {
-                entry.held.as_ref().filter(|held| held.lease == lease).map(|held| held.created)
-            };
             let txns = names.iter().zip(&entries).filter_map(|(name, (entry, _))| {
-                let created = of_lease(entry.as_ref().ok()?)?;
-                let marks = [Kind::Held, Kind::Asked, Kind::Revoked];
-                Some(TxnRequest {
-                    compare: vec![Compare::created(self.keys.of(name, Kind::Held), created)],
-                    success: marks.map(|kind| delete(self.keys.of(name, kind))).into(),
-                    failure: Vec::new(),
-                })
+                self.abandonment(name, entry.as_ref().ok()?, lease)
             });
             let txns: Vec<_> = txns.collect();
             if !txns.is_empty() {
@@ -134,5 +126,29 @@ impl Link {
             names.iter().for_each(|name| self.ledger.abandoned(name));
         }
         Ok(())
+    }
+
+    /// The Txn that deletes what hangs on a lease of a name: a grant with its entry, or an entry
+    /// whose grant somebody ended who knows of no neighbour.
+    fn abandonment(&self, name: &Name, entry: &Entry, lease: i64) -> Option<TxnRequest> {
+        if let Some(held) = entry.held.as_ref().filter(|held| held.lease == lease) {
+            let marks = [Kind::Held, Kind::Asked, Kind::Revoked];
+            let marks = marks.map(|kind| delete(self.keys.of(name, kind)));
+            return Some(TxnRequest {
+                compare: vec![Compare::created(self.keys.of(name, Kind::Held), held.created)],
+                success: marks
+                    .into_iter()
+                    .chain(self.keys.give_entry(name, held.holder()))
+                    .collect(),
+                failure: Vec::new(),
+            });
+        }
+        let theirs = entry.theirs.as_ref().filter(|theirs| theirs.lease == lease)?;
+        let key = self.keys.entry(name)?;
+        Some(TxnRequest {
+            compare: vec![Compare::written(key.clone(), theirs.revision)],
+            success: vec![delete(key)],
+            failure: Vec::new(),
+        })
     }
 }

@@ -34,6 +34,8 @@ pub(crate) struct Lease {
     pub(crate) confirmed: Instant,
     /// Who led the cluster when it was prolonged last; none: it was granted since, by all.
     pub(crate) term: Option<u64>,
+    /// Under whom it was granted, if that is certain: leaders of before don't know of it.
+    born: Option<u64>,
     swept: Instant,
 }
 
@@ -71,6 +73,8 @@ struct Book {
     holds: HashMap<Name, Known>,
     claims: HashMap<Name, Sent>,
     seen: HashMap<Name, Written>,
+    /// Who led the cluster when it answered last.
+    term: Option<u64>,
 }
 
 /// What one session knows of itself.
@@ -87,17 +91,38 @@ impl Ledger {
         *self.book() = Book::default();
     }
 
-    /// The lease of a class, if it should still be there.
+    /// The lease of a class, if it should still be there; one that grants hang on must be of the
+    /// present leader's own time.
     pub(crate) fn lease(&self, class: Class) -> Option<Lease> {
-        let lease = self.book().leases.get(&class).copied()?;
+        let book = self.book();
+        let lease = book.leases.get(&class).copied()?;
         let whole = Duration::from_secs(class.1.unsigned_abs());
         let lasts = if class.0 == Purpose::Resting { whole / 2 } else { whole };
-        (lease.confirmed.elapsed() < lasts).then_some(lease)
+        let counts =
+            class.0 != Purpose::Holding || (lease.born.is_some() && lease.born == book.term);
+        (counts && lease.confirmed.elapsed() < lasts).then_some(lease)
     }
 
-    /// A lease was granted, asked for at `sent`.
-    pub(crate) fn granted(&self, class: Class, id: i64, sent: Instant) {
-        self.book().leases.insert(class, Lease { id, confirmed: sent, term: None, swept: sent });
+    /// A lease was granted, asked for at `sent`, under the leader of `born` if that is certain.
+    pub(crate) fn granted(&self, class: Class, id: i64, sent: Instant, born: Option<u64>) {
+        let lease = Lease { id, confirmed: sent, term: None, born, swept: sent };
+        self.book().leases.insert(class, lease);
+    }
+
+    /// Under whom a lease of ours was granted, if that is certain.
+    pub(crate) fn born(&self, id: i64) -> Option<u64> {
+        let book = self.book();
+        book.leases.values().find(|lease| lease.id == id).and_then(|lease| lease.born)
+    }
+
+    /// Who led the cluster when it answered last.
+    pub(crate) fn term(&self) -> Option<u64> {
+        self.book().term
+    }
+
+    /// The cluster answered under the leader of `term`.
+    pub(crate) fn led(&self, term: u64) {
+        self.book().term = Some(term);
     }
 
     /// A lease was prolonged, by a keep-alive sent at `sent`, under the leader of `term`.
@@ -192,6 +217,13 @@ impl Ledger {
         }
     }
 
+    /// A hold hangs on another lease now.
+    pub(crate) fn moved(&self, name: &Name, token: FencingToken, lease: i64) {
+        if let Some(known) = self.book().holds.get_mut(name).filter(|known| known.token == token) {
+            known.lease = lease;
+        }
+    }
+
     /// A hold is over.
     pub(crate) fn over(&self, name: &Name, token: FencingToken) {
         let mut book = self.book();
@@ -248,7 +280,8 @@ impl Ledger {
         }
         book.claims.remove(name);
         match book.holds.get_mut(name) {
-            Some(known) if known.lease == lease && !known.is_left() => false,
+            // Perhaps it has just been hung on this lease.
+            Some(known) if !known.is_left() => false,
             Some(known) if known.lease == lease => {
                 known.doomed = true;
                 true
@@ -319,5 +352,28 @@ impl Known {
     /// Whether nobody has tried to renew it for a ttl.
     fn is_left(&self) -> bool {
         self.doomed || self.tried.elapsed() >= self.ttl
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grants_hang_only_on_leases_of_the_present_leaders_own_time() {
+        let ledger = Ledger::default();
+        let [holding, recording] = [Purpose::Holding, Purpose::Recording].map(|of| (of, 60));
+        ledger.led(3);
+        ledger.granted(holding, 7, Instant::now(), Some(3));
+        ledger.granted(recording, 8, Instant::now(), Some(3));
+        assert_eq!(ledger.lease(holding).map(|lease| lease.id), Some(7));
+        ledger.led(4);
+        assert!(ledger.lease(holding).is_none(), "the leader of before knows it");
+        assert_eq!(ledger.lease(recording).map(|lease| lease.id), Some(8));
+        ledger.granted(holding, 9, Instant::now(), None);
+        assert!(ledger.lease(holding).is_none(), "who granted it isn't certain");
+        ledger.granted(holding, 10, Instant::now(), Some(4));
+        assert_eq!(ledger.lease(holding).map(|lease| lease.id), Some(10));
+        assert_eq!((ledger.born(10), ledger.born(7)), (Some(4), None));
     }
 }

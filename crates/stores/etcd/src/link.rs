@@ -1,9 +1,8 @@
 //! Requests to one store: each compares which store it is, so that none meets another unawares.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tenure_core::chance::Chance;
 use tenure_core::identity::{Name, StoreId};
@@ -11,19 +10,21 @@ use tenure_core::{Error, ErrorKind, Operation};
 
 use crate::all::{Job, all};
 use crate::client::Client;
-use crate::entry::{Entry, Left, left_of};
+use crate::entry::Entry;
 use crate::errors::{Effect, Failure, garbled};
 use crate::keys::Keys;
 use crate::ledger::Ledger;
 use crate::wire::{
-    Compare, KeyValue, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseRequest,
-    LeaseRevokeResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, PutRequest, RangeRequest,
-    RangeResponse, Request, RequestOp, Response, ResponseHeader, TxnRequest, TxnResponse, path,
+    Compare, KeyValue, PutRequest, RangeRequest, RangeResponse, Request, RequestOp, Response,
+    ResponseHeader, TxnRequest, TxnResponse, path,
 };
 
 /// How many requests one Txn carries: `--max-txn-ops` is 128 unless set, and counts what is
 /// nested within as well.
 pub(crate) const TXN_OPS: usize = 100;
+
+/// No leader's term.
+pub(crate) const NO_TERM: u64 = 0;
 
 /// The way to one store.
 pub(crate) struct Link {
@@ -60,17 +61,6 @@ pub(crate) struct Seen {
     pub(crate) term: u64,
 }
 
-/// What a lease's keep-alive came to.
-#[derive(Clone, Debug)]
-pub(crate) enum Pulse {
-    /// Prolonged, in this term.
-    Alive(u64),
-    /// The lease is gone, and what hung on it.
-    Gone,
-    /// Nobody knows.
-    Failed(Error),
-}
-
 /// Why a write wasn't done.
 pub(crate) enum Unwritten {
     /// The floor was raised meanwhile.
@@ -92,17 +82,19 @@ impl Link {
         location: Arc<str>,
         history: Duration,
         belief: Belief,
-        revision: i64,
+        seen: Seen,
         chance: Chance,
     ) -> Self {
+        let ledger = Ledger::default();
+        ledger.led(seen.term);
         Self {
             client,
             keys,
             location,
             history,
-            ledger: Ledger::default(),
+            ledger,
             believed: Mutex::new(belief),
-            highest: AtomicI64::new(revision),
+            highest: AtomicI64::new(seen.revision),
             granting: tokio::sync::Mutex::default(),
             resetting: tokio::sync::Mutex::default(),
             chance: Mutex::new(chance),
@@ -157,6 +149,7 @@ impl Link {
         let answer: RangeResponse =
             self.client.ask(path::RANGE, &range, Effect::Reads, operation).await?;
         let seen = seen(answer.header, operation, Effect::Reads)?;
+        self.ledger.led(seen.term);
         Ok((answer, seen))
     }
 
@@ -172,13 +165,63 @@ impl Link {
         operation: Operation,
         names: &[Name],
     ) -> Result<Vec<(Result<Entry, Error>, Seen)>, Error> {
-        let ranges = names.iter().map(|name| self.keys.all_of(name).into()).collect();
-        let answers = self.look(operation, ranges).await?;
+        let ours = names.iter().map(|name| self.keys.all_of(name).into());
+        let theirs = names.iter().filter_map(|name| self.keys.entry(name)).map(RangeRequest::one);
+        let mut answers = self.look(operation, ours.chain(theirs).collect()).await?;
+        let mut theirs = answers.split_off(names.len());
+        if !theirs.is_empty() {
+            self.read_at_once(operation, names, &mut answers, &mut theirs).await?;
+        }
+        for ((answer, seen), (theirs, theirs_seen)) in answers.iter_mut().zip(theirs) {
+            answer.kvs.extend(theirs.kvs);
+            // What two leaders have said proves nothing.
+            if theirs_seen.term != seen.term {
+                seen.term = NO_TERM;
+            }
+        }
         Ok(names
             .iter()
             .zip(answers)
             .map(|(name, (answer, seen))| (Entry::read(name, &self.keys, &answer.kvs), seen))
             .collect())
+    }
+
+    /// Reads anew, as of one revision, what was written between the look at a name's own keys and
+    /// the look at its neighbour's: else a grant that came just then would look like a
+    /// neighbour's, or as if its entry had been taken away.
+    async fn read_at_once(
+        &self,
+        operation: Operation,
+        names: &[Name],
+        ours: &mut [(RangeResponse, Seen)],
+        theirs: &mut [(RangeResponse, Seen)],
+    ) -> Result<(), Error> {
+        let is_torn = |at: &usize| {
+            let later = |(range, _): &(RangeResponse, Seen), than: Seen| {
+                range.kvs.iter().any(|key| key.mod_revision > than.revision)
+            };
+            later(&ours[*at], theirs[*at].1) || later(&theirs[*at], ours[*at].1)
+        };
+        let torn: Vec<usize> = (0..names.len()).filter(is_torn).collect();
+        if torn.is_empty() {
+            return Ok(());
+        }
+        let anew = torn.iter().filter_map(|at| {
+            let (name, revision) = (&names[*at], ours[*at].1.revision.max(theirs[*at].1.revision));
+            let range = if ours[*at].1.revision < revision {
+                self.keys.all_of(name).into()
+            } else {
+                RangeRequest::one(self.keys.entry(name)?)
+            };
+            Some(RangeRequest { revision, ..range })
+        });
+        let answers = self.look(operation, anew.collect()).await?;
+        for (at, (answer, mut seen)) in torn.into_iter().zip(answers) {
+            seen.revision = ours[at].1.revision.max(theirs[at].1.revision);
+            let older = if ours[at].1.revision < seen.revision { &mut *ours } else { &mut *theirs };
+            older[at] = (answer, seen);
+        }
+        Ok(())
     }
 
     /// Carries out Txns of independent keys, each by its own comparisons, all in one request:
@@ -206,6 +249,7 @@ impl Link {
         let answer: TxnResponse =
             self.txn(&question, Effect::Writes, operation).await.map_err(Unwritten::Failed)?;
         let seen = seen(answer.header, operation, Effect::Writes)?;
+        self.ledger.led(seen.term);
         if !answer.succeeded {
             let store = answer.responses.into_iter().find_map(ranged).and_then(one);
             self.compare(belief, store, before, seen, operation).await?;
@@ -238,103 +282,6 @@ impl Link {
         operation: Operation,
     ) -> Result<TxnResponse, Failure> {
         self.client.ask(path::TXN, question, effect, operation).await
-    }
-
-    /// Prolongs a lease, and notes that.
-    pub(crate) async fn keep_alive(&self, lease: i64, operation: Operation) -> Pulse {
-        let sent = Instant::now();
-        let question = LeaseRequest { id: lease };
-        let answered = self.client.listen(path::LEASE_KEEP_ALIVE, &question, operation).await;
-        let (mut answers, answer): (_, LeaseKeepAliveResponse) = match answered {
-            Ok(answered) => answered,
-            Err(Failure::LeaseGone(_)) => {
-                self.ledger.gone(lease);
-                return Pulse::Gone;
-            }
-            Err(failure) => return Pulse::Failed(failure.into()),
-        };
-        // The stream ends in order, rather than by a reset that the server would count.
-        tokio::spawn(async move {
-            let _ = tokio::time::timeout(Duration::from_secs(1), answers.message()).await;
-        });
-        match answer.header {
-            _ if answer.ttl <= 0 => {
-                self.ledger.gone(lease);
-                Pulse::Gone
-            }
-            Some(header) => {
-                self.ledger.prolonged(lease, sent, header.raft_term);
-                Pulse::Alive(header.raft_term)
-            }
-            None => Pulse::Failed(garbled(operation, Effect::Writes)),
-        }
-    }
-
-    /// Grants a lease of so many seconds.
-    ///
-    /// # Errors
-    /// `Invalid`: the servers grant none so short.
-    pub(crate) async fn grant(&self, seconds: i64, operation: Operation) -> Result<i64, Error> {
-        let question = LeaseGrantRequest { ttl: seconds };
-        // Whether it was granted or not, nobody's lease changes.
-        let answer: LeaseGrantResponse =
-            self.client.ask(path::LEASE_GRANT, &question, Effect::Reads, operation).await?;
-        if answer.ttl > seconds {
-            self.revoke(answer.id, operation).await;
-            return Err(Error::new(
-                ErrorKind::Invalid,
-                operation,
-                format!(
-                    "the servers grant no lease shorter than {} s, by their election timeout; \
-                     make the ttl at least that long",
-                    answer.ttl
-                ),
-            ));
-        }
-        Ok(answer.id)
-    }
-
-    /// Gives a lease back that nothing hangs on. If that fails, it ends by itself.
-    pub(crate) async fn revoke(&self, lease: i64, operation: Operation) {
-        let question = LeaseRequest { id: lease };
-        let revoked: Result<LeaseRevokeResponse, _> =
-            self.client.ask(path::LEASE_REVOKE, &question, Effect::Writes, operation).await;
-        if let Err(failure) = revoked {
-            let error = Error::from(failure);
-            tracing::debug!(%error, "an etcd lease is left to end by itself");
-        }
-    }
-
-    /// What hangs on a lease.
-    pub(crate) async fn hangs_on(
-        &self,
-        lease: i64,
-        operation: Operation,
-    ) -> Result<Vec<Vec<u8>>, Error> {
-        let question = LeaseTimeToLiveRequest { id: lease, keys: true };
-        let answer: LeaseTimeToLiveResponse =
-            self.client.ask(path::LEASE_TIME_TO_LIVE, &question, Effect::Reads, operation).await?;
-        Ok(answer.keys)
-    }
-
-    /// How long leases have left.
-    pub(crate) async fn left(
-        &self,
-        leases: BTreeSet<i64>,
-        operation: Operation,
-    ) -> Result<Left, Error> {
-        let mut jobs: Vec<Job<'_, _>> = Vec::new();
-        for lease in leases {
-            jobs.push(Box::pin(self.left_one(lease, operation)));
-        }
-        all(jobs).await.into_iter().collect()
-    }
-
-    async fn left_one(&self, lease: i64, operation: Operation) -> Result<(i64, Duration), Error> {
-        let question = LeaseTimeToLiveRequest { id: lease, keys: false };
-        let answer: LeaseTimeToLiveResponse =
-            self.client.ask(path::LEASE_TIME_TO_LIVE, &question, Effect::Reads, operation).await?;
-        Ok((lease, left_of(answer.ttl)))
     }
 
     /// Compares what an answer says of the store with what was believed when it was asked.
@@ -464,6 +411,11 @@ pub(crate) fn delete(key: Vec<u8>) -> RequestOp {
 /// A range as a part of a Txn.
 pub(crate) fn range(range: impl Into<RangeRequest>) -> RequestOp {
     Request::Range(range.into()).into()
+}
+
+/// The keys that the ranges in a Txn found.
+pub(crate) fn found(answer: TxnResponse) -> Vec<KeyValue> {
+    answer.responses.into_iter().filter_map(ranged).flat_map(|range| range.kvs).collect()
 }
 
 /// What a part of a Txn answered that asked for a range.

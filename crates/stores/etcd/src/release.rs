@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tenure_core::decide;
 use tenure_core::identity::Name;
+use tenure_core::neighbour::{is_made_up, takes_no_orders};
 use tenure_core::record::{Record, State};
 use tenure_core::store::{OrderRequest, Ordered, Release, Released};
 use tenure_core::{Error, ErrorKind, Operation};
@@ -14,7 +15,7 @@ use crate::entry::{Entry, Grantee, Left, Pledge, Written, version};
 use crate::errors::Failure;
 use crate::keys::Kind;
 use crate::leases::{TTL_LEAST, seconds};
-use crate::link::{Link, TXN_OPS, Unwritten, delete, put, range, ranged};
+use crate::link::{Link, TXN_OPS, Unwritten, delete, found, put, range};
 use crate::wire::{Compare, PutRequest, Request, RequestOp, TxnRequest};
 
 /// How often something is tried on a name that others change meanwhile.
@@ -66,7 +67,7 @@ impl Link {
             // Only the revision is compared, and min-hold is left where it is.
             let kept = (!written.record.not_before.is_zero()).then(|| held.clone());
             let record = Some(written);
-            Some(Entry { record, held: Some(held), kept, reserved: None })
+            Some(Entry { record, held: Some(held), kept, ..Entry::default() })
         });
         Giving { release, entry, answer: None }
     }
@@ -108,7 +109,7 @@ impl Link {
         for at in lost {
             let one = &mut giving[at];
             let name = &one.release.name;
-            let instead = one.entry.as_ref().and_then(|e| e.snapshot(name, belief.store, &left));
+            let instead = one.entry.as_ref().and_then(|e| e.shown(name, belief.store, &left));
             self.ledger.over(name, one.release.token);
             one.answer = Some(Released::NotHeld(instead.map(Box::new)));
         }
@@ -132,9 +133,7 @@ impl Link {
                             one.answer = Some(Released::Released(version(revision)));
                             continue;
                         }
-                        let found = answer.responses.into_iter().find_map(ranged);
-                        let found = found.unwrap_or_default();
-                        match Entry::read(name, &self.keys, &found.kvs) {
+                        match Entry::read(name, &self.keys, &found(answer)) {
                             Ok(entry) => one.entry = Some(entry),
                             Err(error) => one.fail(&error.during(RELEASE)),
                         }
@@ -164,15 +163,19 @@ impl Link {
         let compare = unchanged(entry, key(Kind::Held), key(Kind::Record));
         let mut success = vec![put(key(Kind::Record), tombstone.to_json(), resting)];
         success.extend([Kind::Held, Kind::Asked, Kind::Revoked].map(|kind| delete(key(kind))));
+        let (name, holder) = (&release.name, &release.instance);
+        let mut entry = self.keys.give_entry(name, holder);
         if let Some(reserved) = &release.successor {
             success.push(delete(key(Kind::Kept)));
             let lasts = seconds(reserved.lasts).max(seconds(TTL_LEAST));
             if reserved.lasts > Duration::ZERO {
-                let lease = self.grant(lasts, RELEASE).await?;
+                let (lease, _) = self.grant(lasts, RELEASE).await?;
                 let successor = reserved.successor.to_string().into_bytes();
                 success.push(put(key(Kind::Reserved), successor, lease));
+                entry = self.keys.keep_entry(name, holder, &reserved.successor, lease);
             }
         }
+        success.extend(entry);
         let failure = vec![range(self.keys.all_of(&release.name))];
         Ok(TxnRequest { compare, success, failure })
     }
@@ -193,7 +196,11 @@ impl Link {
             let left = self.left(entry.leases().collect(), ORDER).await.unwrap_or_default();
             let current = entry.snapshot(name, belief.store, &left);
             let Some(marked) = decide::ordered(current.as_ref(), request) else {
-                return Ok(Ordered::NotHeld(current.map(Box::new)));
+                let shown = entry.shown(name, belief.store, &left);
+                return Ok(match shown.as_ref().filter(|shown| is_made_up(&shown.record)) {
+                    Some(theirs) => Ordered::Failed(takes_no_orders(&theirs.record)),
+                    None => Ordered::NotHeld(shown.map(Box::new)),
+                });
             };
             let txn = self.order_txn(name, &entry, &marked);
             match self.write(ORDER, vec![txn], belief, false).await {
@@ -233,10 +240,13 @@ impl Link {
                 success.push(put(key(Kind::Revoked), b"".into(), lease));
                 success.push(delete(key(Kind::Asked)));
             }
-            _ => success.extend(
-                [Kind::Held, Kind::Kept, Kind::Asked, Kind::Revoked, Kind::Reserved]
-                    .map(|kind| delete(key(kind))),
-            ),
+            _ => {
+                success.extend(
+                    [Kind::Held, Kind::Kept, Kind::Asked, Kind::Revoked, Kind::Reserved]
+                        .map(|kind| delete(key(kind))),
+                );
+                success.extend(self.keys.give_entry(name, &marked.holder));
+            }
         }
         TxnRequest { compare, success, failure: Vec::new() }
     }

@@ -5,11 +5,13 @@
 //! that was deposed without noticing prolongs leases that its successor doesn't.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tenure_core::decide;
 use tenure_core::identity::Name;
+use tenure_core::neighbour::is_made_up;
 use tenure_core::record::Record;
 use tenure_core::store::{Hold, Renewed, Snapshot};
 use tenure_core::{Error, ErrorKind, Operation};
@@ -19,7 +21,9 @@ use crate::entry::{Entry, Left, Written, version};
 use crate::keys::Kind;
 use crate::leases::{check, holding};
 use crate::ledger::Known;
-use crate::link::{Link, Pulse, Seen, Unwritten};
+use crate::link::{Link, NO_TERM, Seen, Unwritten};
+use crate::pulse::Pulse;
+use crate::rehang::{Stale, other_leader};
 use crate::wire::{Compare, KeyValue, PutRequest, RangeRequest, Request, TxnRequest};
 
 /// Up to how many names are asked for one by one; more are asked for as one range of keys.
@@ -37,9 +41,21 @@ struct Proof {
     /// The revision that created the grant's key, and the lease that it hangs on.
     held: Option<(i64, i64)>,
     record: Option<i64>,
+    /// The lease that the neighbour's entry hangs on.
+    entry: Option<i64>,
     /// An operator has given an order: the record says which.
     ordered: bool,
-    term: u64,
+    term: Option<u64>,
+}
+
+/// What keys alone can tell of a renewal.
+enum Verdict {
+    Sure(Renewed),
+    /// In force, but its lease was granted under another leader: so it counts once it hangs on
+    /// another.
+    OfAnotherTime(Renewed),
+    /// The record must be read.
+    Unclear,
 }
 
 impl Link {
@@ -69,15 +85,27 @@ impl Link {
         let mut pulses: HashMap<i64, Pulse> = pulses.into_iter().collect();
         self.sweep(&leases, RENEW);
         let mut answers: Vec<Option<Renewed>> = holds.iter().map(|_| None).collect();
+        let mut stale: Vec<(usize, Renewed)> = Vec::new();
         for at in plain {
             let Some(known) = &known[at] else { continue };
-            answers[at] = match &mut proofs {
-                Err(error) => Some(Renewed::Failed(error.clone())),
+            let verdict = match &mut proofs {
+                Err(error) => Verdict::Sure(Renewed::Failed(error.clone())),
                 Ok(proofs) => {
                     let proof = proofs.remove(&holds[at].name).unwrap_or_default();
-                    self.judge(&holds[at], known, proof, pulses.get(&known.lease), sent)
+                    self.judge(&holds[at], known, proof, pulses.get(&known.lease))
                 }
             };
+            match verdict {
+                Verdict::Sure(answer) => answers[at] = Some(answer),
+                Verdict::OfAnotherTime(answer) => stale.push((at, answer)),
+                Verdict::Unclear => {}
+            }
+        }
+        self.renew_stale(holds, &known, stale, &mut answers).await;
+        for (at, answer) in answers.iter().enumerate() {
+            if let Some(Renewed::Renewed(_)) = answer {
+                self.ledger.confirmed(&holds[at].name, holds[at].token, sent);
+            }
         }
         let rest: Vec<usize> = (0..holds.len()).filter(|at| answers[*at].is_none()).collect();
         if !rest.is_empty() {
@@ -91,28 +119,57 @@ impl Link {
         answers.into_iter().map(|answer| answer.unwrap_or(Renewed::NotHeld(None))).collect()
     }
 
-    /// What keys alone can tell. None: the record must be read.
-    fn judge(
+    /// Hangs holds on the present leader's leases that hang on those of one before; then they are
+    /// renewed. Those that aren't there any more stay without an answer.
+    async fn renew_stale(
         &self,
-        hold: &Hold,
-        known: &Known,
-        proof: Proof,
-        pulse: Option<&Pulse>,
-        sent: Instant,
-    ) -> Option<Renewed> {
+        holds: &[Hold],
+        known: &[Option<Known>],
+        stale: Vec<(usize, Renewed)>,
+        answers: &mut [Option<Renewed>],
+    ) {
+        let moving: Vec<Stale<'_>> = stale
+            .iter()
+            .filter_map(|(at, _)| {
+                Some(Stale { name: &holds[*at].name, known: known[*at].as_ref()? })
+            })
+            .collect();
+        if moving.is_empty() {
+            return;
+        }
+        match self.rehang(&moving, RENEW).await {
+            Ok(moved) => {
+                for ((at, answer), lease) in stale.into_iter().zip(moved) {
+                    answers[at] = lease.map(|_| answer);
+                }
+            }
+            Err(error) => {
+                for (at, _) in stale {
+                    answers[at] = Some(Renewed::Failed(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// What keys alone can tell.
+    fn judge(&self, hold: &Hold, known: &Known, proof: Proof, pulse: Option<&Pulse>) -> Verdict {
         let ours = proof.held == Some((known.created, known.lease));
-        if !ours || proof.ordered {
-            return None;
+        // No other session hangs anything on a lease of this one's.
+        let shared = self.keys.layout().is_none() || proof.entry == Some(known.lease);
+        if !ours || !shared || proof.ordered {
+            return Verdict::Unclear;
         }
         match pulse {
-            Some(Pulse::Alive(term)) if *term == proof.term => {
-                self.ledger.confirmed(&hold.name, hold.token, sent);
+            Some(Pulse::Alive(term)) if Some(*term) == proof.term => {
                 let version = proof.record.map_or_else(|| hold.version.clone(), version);
-                Some(Renewed::Renewed(version))
+                match self.ledger.born(known.lease) == Some(*term) {
+                    true => Verdict::Sure(Renewed::Renewed(version)),
+                    false => Verdict::OfAnotherTime(Renewed::Renewed(version)),
+                }
             }
-            Some(Pulse::Alive(_)) => Some(Renewed::Failed(other_leader())),
-            Some(Pulse::Failed(error)) => Some(Renewed::Failed(error.clone())),
-            Some(Pulse::Gone) | None => None,
+            Some(Pulse::Alive(_)) => Verdict::Sure(Renewed::Failed(other_leader(RENEW))),
+            Some(Pulse::Failed(error)) => Verdict::Sure(Renewed::Failed(error.clone())),
+            Some(Pulse::Gone) | None => Verdict::Unclear,
         }
     }
 
@@ -127,26 +184,34 @@ impl Link {
             && let (Some(first), Some(last)) = (names.iter().min(), names.iter().max())
         {
             let most = names.len() * KEYS_A_NAME + KEYS_MORE;
-            let span = RangeRequest {
+            let span = |range: Range<Vec<u8>>| RangeRequest {
                 limit: i64::try_from(most).unwrap_or(i64::MAX),
                 keys_only: true,
-                ..self.keys.span(first, last).into()
+                ..range.into()
             };
-            let whole = self.look(RENEW, vec![span]).await?;
+            let theirs = self.keys.entries_span(first, last).map(span);
+            let ours = span(self.keys.span(first, last));
+            let whole = self.look(RENEW, [ours].into_iter().chain(theirs).collect()).await?;
+            // What comes after the least name that may be incomplete is asked for again.
+            let ends = whole.iter().map(|(answer, _)| {
+                let last = answer.kvs.last().filter(|_| answer.more);
+                last.map(|key| self.keys.name_of(&key.key))
+            });
+            let ends: Vec<Option<Name>> = ends.flatten().collect();
+            single
+                .retain(|name| ends.iter().any(|end| end.as_ref().is_none_or(|end| *name >= end)));
             for (answer, seen) in &whole {
-                // The keys of the last name may be incomplete, if there are more.
-                let end = answer.kvs.last().and_then(|key| Some(self.keys.parse(&key.key)?.0));
-                let end = end.filter(|_| answer.more);
-                single.retain(|name| end.as_ref().is_some_and(|end| *name >= end));
                 self.note(&mut proofs, &answer.kvs, *seen);
             }
         }
-        let ranges = single
-            .iter()
-            .map(|name| RangeRequest { keys_only: true, ..self.keys.all_of(name).into() });
+        let ours = single.iter().map(|name| self.keys.all_of(name).into());
+        let theirs = single.iter().filter_map(|name| self.keys.entry(name)).map(RangeRequest::one);
+        let ranges = ours.chain(theirs).map(|range| RangeRequest { keys_only: true, ..range });
         let answers = self.look(RENEW, ranges.collect()).await?;
-        for (name, (answer, seen)) in single.into_iter().zip(answers) {
+        for name in single {
             proofs.remove(name);
+        }
+        for (answer, seen) in answers {
             self.note(&mut proofs, &answer.kvs, seen);
         }
         Ok(proofs)
@@ -154,9 +219,17 @@ impl Link {
 
     fn note(&self, proofs: &mut HashMap<Name, Proof>, found: &[KeyValue], seen: Seen) {
         for key in found {
-            let Some((name, kind)) = self.keys.parse(&key.key) else { continue };
+            let Some(name) = self.keys.name_of(&key.key) else { continue };
             let proof = proofs.entry(name).or_default();
-            proof.term = seen.term;
+            proof.term = match proof.term {
+                None => Some(seen.term),
+                // What two leaders have said proves nothing.
+                Some(term) => Some(if term == seen.term { term } else { NO_TERM }),
+            };
+            let Some((_, kind)) = self.keys.parse(&key.key) else {
+                proof.entry = Some(key.lease);
+                continue;
+            };
             match kind {
                 Kind::Held => proof.held = Some((key.create_revision, key.lease)),
                 Kind::Record => proof.record = Some(key.mod_revision),
@@ -215,13 +288,26 @@ impl Link {
         let current = entry.snapshot(&hold.name, self.belief().store, left);
         let record = match decide::renewed(current, &hold) {
             Ok(record) => record,
-            Err(instead) => return self.not_held(&hold, instead),
+            Err(instead) => {
+                let shown = entry.shown(&hold.name, self.belief().store, left);
+                let theirs = shown.filter(|shown| is_made_up(&shown.record)).map(Box::new);
+                return self.not_held(&hold, theirs.or(instead));
+            }
         };
+        if !entry.has_entry_of(&hold.instance) {
+            // What the neighbour took or deleted is lost, and no renewal brings it back.
+            let name = &hold.name;
+            let by = entry.foreign(Some(&hold.instance)).zip(self.keys.layout());
+            let by = by.map(|(theirs, layout)| {
+                theirs.snapshot(name, layout, Some(&record), self.belief().store, left)
+            });
+            let by = by.or_else(|| entry.snapshot(name, self.belief().store, left));
+            return self.not_held(&hold, by.map(Box::new));
+        }
         let Some(held) = entry.held.clone() else { return Renewed::NotHeld(None) };
-        let rebound = match known.is_some_and(|known| known.ttl != hold.ttl) {
-            true => Some(holding(hold.ttl)),
-            false => None,
-        };
+        let other_ttl = known.is_some_and(|known| known.ttl != hold.ttl);
+        let stale = self.ledger.born(held.lease) != Some(seen.term);
+        let rebound = (other_ttl || stale).then(|| holding(hold.ttl));
         let lease = match rebound {
             None => held.lease,
             Some(class) => match self.leases(&[class], RENEW).await {
@@ -236,7 +322,7 @@ impl Link {
         pulses.insert(lease, pulse.clone());
         match pulse {
             Pulse::Alive(term) if term == seen.term => {}
-            Pulse::Alive(_) => return Renewed::Failed(other_leader()),
+            Pulse::Alive(_) => return Renewed::Failed(other_leader(RENEW)),
             Pulse::Failed(error) => return Renewed::Failed(error),
             Pulse::Gone => {
                 let mut expired = entry;
@@ -293,7 +379,7 @@ impl Link {
             lease: recording.first().copied().unwrap_or_default(),
             ..PutRequest::default()
         };
-        let txn = TxnRequest {
+        let mut txn = TxnRequest {
             compare: vec![
                 Compare::created(key(Kind::Held), created),
                 Compare::written(key(Kind::Record), revision),
@@ -301,9 +387,13 @@ impl Link {
             success: [moved, recorded].map(|put| Request::Put(put).into()).into(),
             failure: Vec::new(),
         };
+        self.keys.move_entry(&mut txn, &hold.name, &hold.instance, lease);
         match self.write(RENEW, vec![txn], self.belief(), false).await {
             Ok((answers, seen)) if answers.iter().all(|answer| answer.succeeded) => {
-                Ok(seen.revision)
+                match self.ledger.born(lease) == Some(seen.term) {
+                    true => Ok(seen.revision),
+                    false => Err(other_leader(RENEW)),
+                }
             }
             Ok(_) | Err(Unwritten::FloorMoved) => Err(Error::new(
                 ErrorKind::Unavailable,
@@ -313,9 +403,4 @@ impl Link {
             Err(Unwritten::Failed(failure)) => Err(failure.into()),
         }
     }
-}
-
-fn other_leader() -> Error {
-    let message = "another leader was elected while the beat was under way; beat again";
-    Error::new(ErrorKind::OutcomeUnknown, RENEW, message)
 }

@@ -72,7 +72,7 @@ impl EtcdStore {
         mut chance: Chance,
     ) -> Result<Self, Error> {
         let client = Client::new(&config)?;
-        let keys = Keys::new(&config.prefix, &config.namespace);
+        let keys = Keys::new(&config.prefix, &config.namespace, config.layout.clone());
         let (about, seen) = About::find_or_make(&client, &keys, &mut chance).await?;
         let status: StatusResponse = client
             .ask(path::STATUS, &StatusRequest {}, Effect::Reads, Operation::Open)
@@ -81,13 +81,17 @@ impl EtcdStore {
         suitable(&status.version)?;
         cluster::compare(config.cluster.as_deref(), about.cluster.as_deref())?;
         let mut profile = Profile::new("etcd", Arc::clone(&location));
-        profile.level = Level::FencedTx;
+        profile.level = if config.layout.is_some() { Level::Lease } else { Level::FencedTx };
         profile.expiry = Expiry::StoreClock;
         profile.wake = Wake::Push(POLL);
         profile.shortest_ttl = TTL_LEAST;
         profile.detection = DETECTION;
-        let (history, revision) = (config.history, seen.revision);
-        let link = Link::new(client, keys, location, history, about.belief, revision, chance);
+        let link = Link::new(client, keys, location, config.history, about.belief, seen, chance);
+        // A permission that sharing needs is missed now, and not when somebody claims.
+        if let Some(theirs) = link.keys.entries_under(&Prefix::all()) {
+            let one = RangeRequest { limit: 1, keys_only: true, ..theirs.into() };
+            link.look(Operation::Open, vec![one]).await?;
+        }
         Ok(Self { profile, link: Arc::new(link), closed: watch::Sender::new(false) })
     }
 

@@ -1,5 +1,6 @@
 //! Hints through etcd's watch, begun again where it broke off.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,12 +22,12 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(crate) struct Source {
     listener: Listener,
     closed: watch::Receiver<bool>,
-    task: JoinHandle<()>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Drop for Source {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -37,41 +38,54 @@ struct Watching {
 }
 
 impl Source {
-    /// Hints for names under a prefix, from now on.
+    /// Hints for names under a prefix, from now on; and for what a neighbour has there.
     pub(crate) async fn begin(
         link: Arc<Link>,
         prefix: &Prefix,
         closed: watch::Receiver<bool>,
     ) -> Result<Self, Error> {
-        let range = link.keys.under(prefix);
         // What this session has seen isn't told again, and what came after it isn't missed.
-        let mut watching = Watching::begin(&link, &range, link.highest() + 1).await?;
-        let board = HintBoard::default();
+        let next = link.highest() + 1;
+        let board = Arc::new(HintBoard::default());
         let listener = board.listen();
-        let task = tokio::spawn(async move {
-            loop {
-                watching.pass_on(&board).await;
-                // Whoever waits shall not sleep on while nothing can be heard.
-                board.changed();
-                watching = loop {
-                    // Lower where the store was reset: its revisions have begun anew.
-                    let next = watching.next.min(link.highest() + 1);
-                    match Watching::begin(&link, &range, next).await {
-                        Ok(anew) => break anew,
-                        Err(error) => tracing::debug!(%error, "hints are away; polls go on"),
-                    }
-                    tokio::time::sleep(RETRY).await;
-                };
+        let mut source = Self { listener, closed, tasks: Vec::new() };
+        let theirs = link.keys.entries_under(prefix);
+        for range in [link.keys.under(prefix)].into_iter().chain(theirs) {
+            let watching = Watching::begin(&link, &range, next).await?;
+            let listening = listen(Arc::clone(&link), range, watching, Arc::clone(&board));
+            source.tasks.push(tokio::spawn(listening));
+        }
+        Ok(source)
+    }
+}
+
+/// Listens for ever, whatever becomes of connections.
+async fn listen(
+    link: Arc<Link>,
+    range: Range<Vec<u8>>,
+    mut watching: Watching,
+    board: Arc<HintBoard>,
+) {
+    loop {
+        watching.pass_on(&board).await;
+        // Whoever waits shall not sleep on while nothing can be heard.
+        board.changed();
+        watching = loop {
+            // Lower where the store was reset: its revisions have begun anew.
+            let next = watching.next.min(link.highest() + 1);
+            match Watching::begin(&link, &range, next).await {
+                Ok(anew) => break anew,
+                Err(error) => tracing::debug!(%error, "hints are away; polls go on"),
             }
-        });
-        Ok(Self { listener, closed, task })
+            tokio::time::sleep(RETRY).await;
+        };
     }
 }
 
 impl Watching {
     async fn begin(
         link: &Link,
-        range: &std::ops::Range<Vec<u8>>,
+        range: &Range<Vec<u8>>,
         start_revision: i64,
     ) -> Result<Self, Error> {
         let create = WatchCreateRequest {

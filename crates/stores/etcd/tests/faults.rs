@@ -6,7 +6,7 @@ mod common;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::harness::Etcd;
@@ -254,6 +254,22 @@ fn leader(hands: &[Hand]) -> usize {
     hands.iter().position(leads).expect("somebody leads")
 }
 
+/// The cluster, for one test at a time that stops its nodes.
+fn cluster_alone() -> (MutexGuard<'static, ()>, Vec<Hand>, Etcd) {
+    static USED: Mutex<()> = Mutex::new(());
+    let alone = USED.lock().unwrap_or_else(PoisonError::into_inner);
+    let cluster = line("TENURE_TEST_ETCD_CLUSTER");
+    let nodes = cluster.trim_start_matches("etcd://").split(',');
+    let hands = nodes.map(|node| Hand::on(&format!("etcd://{node}"), "")).collect();
+    (alone, hands, Etcd::cluster("of the faults"))
+}
+
+fn open_patiently<'a>(etcd: &'a Etcd, text: &str) -> Player<'a> {
+    let mut config = config(etcd.url(), &namespace());
+    config.timeout = Duration::from_secs(1);
+    Player::on(etcd, text, Arc::new(open(config)))
+}
+
 /// The holder's beats get through, and nobody else is granted the name.
 fn survives(a: &Player<'_>, b: &Player<'_>, held: &mut Held) {
     in_time("a beat gets through", || match a.renew(held) {
@@ -273,16 +289,8 @@ fn survives(a: &Player<'_>, b: &Player<'_>, held: &mut Held) {
 
 #[test]
 fn a_leader_that_stands_still_or_dies_costs_no_hold() {
-    let cluster = line("TENURE_TEST_ETCD_CLUSTER");
-    let nodes = cluster.trim_start_matches("etcd://").split(',');
-    let hands: Vec<Hand> = nodes.map(|node| Hand::on(&format!("etcd://{node}"), "")).collect();
-    let etcd = Etcd::cluster("of the faults");
-    let open_patiently = |text: &str| {
-        let mut config = config(etcd.url(), &namespace());
-        config.timeout = Duration::from_secs(1);
-        Player::on(&etcd, text, Arc::new(open(config)))
-    };
-    let (a, b) = (open_patiently("a"), open_patiently("b"));
+    let (_alone, hands, etcd) = cluster_alone();
+    let (a, b) = (open_patiently(&etcd, "a"), open_patiently(&etcd, "b"));
     let mut held = acquire(&a, "job", Duration::from_secs(20));
     for last_word in ["STOP", "KILL"] {
         let leads = leader(&hands);
@@ -300,6 +308,49 @@ fn a_leader_that_stands_still_or_dies_costs_no_hold() {
     let release = a.release_of(&held);
     in_time("it is given back", || matches!(a.send_release(&release), Released::Released(_)));
     b.acquire(&held.name).follows(&held);
+}
+
+/// A leader that stood still ends the leases that ran out by its own count when it goes on, although
+/// its successor has prolonged them (etcd issue 15247): now and then, so the lease is looked at, too.
+#[test]
+fn a_leader_that_stood_still_past_the_ttl_ends_no_hold_that_its_successor_prolonged() {
+    let (_alone, hands, etcd) = cluster_alone();
+    let (a, b) = (open_patiently(&etcd, "a"), open_patiently(&etcd, "b"));
+    let mut held: Vec<Held> = (0..3).map(|n| acquire(&a, &format!("job {n}"), TTL)).collect();
+    let hangs_on = |held: &Held| {
+        let key = etcd.hand().key(&namespace(), &held.name, "held");
+        etcd.hand().get(key).expect("it is held").lease
+    };
+    for _ in 0..3 {
+        let before: Vec<i64> = held.iter().map(hangs_on).collect();
+        let leads = leader(&hands);
+        let node = process(leads);
+        signal(node, "STOP");
+        let outcome = catch_unwind(AssertUnwindSafe(|| beat_for(&a, &mut held, TTL * 3 / 2)));
+        signal(node, "CONT");
+        outcome.unwrap_or_else(|why| resume_unwind(why));
+        beat_for(&a, &mut held, TTL / 2);
+        in_time("the node is back", || hands[leads].answers());
+        let led = leader(&hands) != leads;
+        let moved = held.iter().zip(before).all(|(held, before)| hangs_on(held) != before);
+        assert!(moved || !led, "another leads, and they hang on what the one before knows");
+    }
+    held.iter_mut().for_each(|held| survives(&a, &b, held));
+}
+
+/// Beats for so long; none may say that the hold is lost.
+fn beat_for(player: &Player<'_>, held: &mut [Held], lasts: Duration) {
+    let until = Instant::now() + lasts;
+    while Instant::now() < until {
+        for one in held.iter_mut() {
+            match player.renew(one) {
+                Renewed::Renewed(_) => {}
+                Renewed::Failed(error) => assert!(error.kind().is_transient(), "{error:?}"),
+                other => panic!("{} was told {other:?}", one.name),
+            }
+        }
+        std::thread::sleep(TTL / 40);
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use tenure_core::{Error, ErrorKind, Operation};
 
 use crate::errors::unintelligible;
 use crate::keys::BUCKETS;
+use crate::layout::Layout;
 use crate::link::Link;
 use crate::nature::Nature;
 use crate::reply::{list, text};
@@ -28,12 +29,16 @@ const ROUND_TRIPS: usize = 8;
 impl StoreAdmin for RedisStore {
     fn setup(&self) -> String {
         let prefix = &self.session.config.prefix;
+        let (shared, commands) = match &self.session.config.layout {
+            Some(layout) => (format!(" ~{}", layout.pattern()), "+get +set +pttl "),
+            None => (String::new(), ""),
+        };
         format!(
             "# redis.conf: keep what was acknowledged, and drop nothing\n\
              appendonly yes\nappendfsync always\nmaxmemory-policy noeviction\n\
              # a user for tenure alone\n\
-             ACL SETUSER tenure on >PASSWORD ~{prefix}:* &{prefix}:* -@all +@connection \
-             +eval +evalsha +time +hget +hmget +hset +hincrby +exists +pexpire +persist +zadd \
+             ACL SETUSER tenure on >PASSWORD ~{prefix}:*{shared} &{prefix}:* -@all +@connection \
+             {commands}+eval +evalsha +time +hget +hmget +hset +hincrby +exists +pexpire +persist +zadd \
              +zrem +zcard +zrange +zrangebylex +publish +subscribe +unsubscribe +config|get +info +cluster|slots\n\
              # the ids, one for each bucket: written when the store is first opened\n\
              HSET {} format 1 id … token 0\n",
@@ -76,6 +81,7 @@ impl StoreAdmin for RedisStore {
                 findings.push(clock(&clocks, stepped));
                 findings.push(latency(slowest));
                 findings.push(self.permissions().await);
+                findings.extend(self.session.config.layout.as_ref().map(sharing));
                 Ok(findings)
             };
             found.await.map_err(|error: Error| self.located(error))
@@ -103,11 +109,26 @@ impl RedisStore {
 
     /// Opening tries all commands that a script needs; a lack of one would have been told.
     async fn permissions(&self) -> Finding {
-        match self.session.look(Operation::Diagnose).await {
-            Ok(_) => Finding::new("permissions", Verdict::Good, "this user may do what is needed"),
+        let looked = self.session.look(Operation::Diagnose).await.map(drop);
+        let tried = match looked {
+            Ok(()) => self.session.try_layout(Operation::Diagnose).await,
+            Err(error) => Err(error),
+        };
+        match tried {
+            Ok(()) => Finding::new("permissions", Verdict::Good, "this user may do what is needed"),
             Err(error) => Finding::new("permissions", Verdict::Bad, error.to_string()),
         }
     }
+}
+
+fn sharing(layout: &Layout) -> Finding {
+    let detail = format!(
+        "names are shared with {} at `{}`: its holders carry no token, so the level is `lease` at \
+         most; leave the layout out once all of it has moved",
+        layout.word(),
+        layout.pattern()
+    );
+    Finding::new("layout", Verdict::Limited, detail)
 }
 
 /// What a few questions for the time have come to.

@@ -9,12 +9,14 @@ use percent_encoding::percent_decode_str;
 use redis::RedisConnectionInfo;
 use tenure_core::cluster;
 use tenure_core::error::Error;
-use tenure_core::identity::Namespace;
+use tenure_core::identity::{Name, Namespace};
 
 use crate::keys::PREFIX;
+use crate::layout::Layout;
 
-const OPTIONS: &str = "namespace, cluster, prefix, with TLS ca, and with Sentinel sentinel_username \
-                       and sentinel_password";
+const OPTIONS: &str = "namespace, cluster, prefix, layout (hamode with layout_prefix, leaderelection \
+                       with layout_name and layout_key), with TLS ca, and with Sentinel \
+                       sentinel_username and sentinel_password";
 /// The longest prefix of keys, in bytes.
 const PREFIX_BYTES_MAX: usize = 64;
 const REDIS_PORT: u16 = 6379;
@@ -30,6 +32,8 @@ pub struct RedisConfig {
     pub cluster: Option<String>,
     /// What all keys begin with: `tenure` unless set. Another prefix is another store.
     pub prefix: String,
+    /// The neighbour that the leases are shared with.
+    pub layout: Option<Layout>,
     /// Microseconds that are added to the server's clock: for tests, which turn it.
     #[doc(hidden)]
     pub clock_offset: Arc<AtomicI64>,
@@ -146,6 +150,7 @@ impl fmt::Debug for RedisConfig {
             .field("namespace", &self.namespace)
             .field("cluster", &self.cluster)
             .field("prefix", &self.prefix)
+            .field("layout", &self.layout)
             .finish_non_exhaustive()
     }
 }
@@ -156,6 +161,7 @@ impl RedisConfig {
             namespace: Namespace::default(),
             cluster: None,
             prefix: PREFIX.to_owned(),
+            layout: None,
             clock_offset: Arc::default(),
             place,
         }
@@ -181,12 +187,15 @@ impl RedisConfig {
     ///
     /// with `rediss` in the place of `redis` for TLS, and `?namespace=N&cluster=C&prefix=P`. `ca` is a
     /// PEM file of the authorities that TLS trusts, in the place of those that browsers trust.
+    /// `layout=hamode` and `layout=leaderelection&layout_name=NAME` share leases with a neighbour
+    /// ([`Layout`]); `layout_prefix` and `layout_key` say what its keys are called.
     /// User and password are percent-decoded. `cluster` is the mark that the store must bear,
     /// and has nothing to do with Redis Cluster.
     ///
     /// # Errors
     /// [`Invalid`](tenure_core::ErrorKind::Invalid): another scheme, no host, an option that is
-    /// unknown or given twice, or a value that can't be used. The message tells no credentials.
+    /// unknown or given twice, or a value that can't be used. `Misconfigured`: a layout in a cluster.
+    /// The message tells no credentials.
     pub fn from_url(url: &str) -> Result<Self, Error> {
         let (scheme, rest) = url.split_once(':').unwrap_or((url, ""));
         let (tls, kind) = match scheme.split_once('+').unwrap_or((scheme, "")) {
@@ -256,6 +265,7 @@ impl RedisConfig {
         if let Some(prefix) = options.take("prefix") {
             config.prefix = prefix;
         }
+        config.layout = options.layout()?;
         options.none_left()?;
         config.check()?;
         Ok(config)
@@ -274,6 +284,9 @@ impl RedisConfig {
             return Err(Error::invalid(
                 "the prefix of keys has a brace or a control character in it; leave it out",
             ));
+        }
+        if let Some(layout) = &self.layout {
+            layout.check(&self.prefix, matches!(self.place, Place::Cluster(_)))?;
         }
         self.cluster.as_deref().map_or(Ok(()), cluster::check)
     }
@@ -302,6 +315,37 @@ impl<'a> Options<'a> {
     fn take(&mut self, key: &str) -> Option<String> {
         let at = self.0.iter().position(|(known, _)| *known == key)?;
         Some(self.0.remove(at).1.to_owned())
+    }
+
+    /// The neighbour, if one is named.
+    fn layout(&mut self) -> Result<Option<Layout>, Error> {
+        let Some(word) = self.take("layout") else { return Ok(None) };
+        let mut layout = match word.as_str() {
+            "hamode" => Layout::ha_mode(),
+            "leaderelection" => match self.take("layout_name") {
+                Some(name) => Layout::leader_election(Name::new(decoded(&name)?)?),
+                None => {
+                    return Err(Error::invalid(
+                        "LeaderElection has one key; say which name it stands for: \
+                         `layout=leaderelection&layout_name=NAME`",
+                    ));
+                }
+            },
+            _ => {
+                return Err(Error::invalid(format!(
+                    "`{word}` is no layout; hamode and leaderelection are"
+                )));
+            }
+        };
+        match &mut layout {
+            Layout::HaMode { prefix } => {
+                *prefix = self.take("layout_prefix").unwrap_or(std::mem::take(prefix));
+            }
+            Layout::LeaderElection { key, .. } => {
+                *key = self.take("layout_key").unwrap_or(std::mem::take(key));
+            }
+        }
+        Ok(Some(layout))
     }
 
     fn none_left(&self) -> Result<(), Error> {
@@ -409,6 +453,18 @@ mod tests {
         assert_eq!(config.prefix, "x");
         let Place::One(server) = &config.place else { panic!("{config:?}") };
         assert_eq!(server.login.info().password(), Some("p@ss"));
+        let shared = |options: &str| {
+            let layout = read(&format!("redis://host/?{options}")).layout.unwrap();
+            let entry = |name: &str| layout.entry(&Name::new(name).unwrap());
+            [entry("a/b"), entry("c")].map(Option::unwrap_or_default)
+        };
+        assert_eq!(shared("layout=hamode"), ["app_runtime_leases:a/b", "app_runtime_leases:c"]);
+        assert_eq!(shared("layout=hamode&layout_prefix=x:"), ["x:a/b", "x:c"]);
+        assert_eq!(
+            shared("layout=leaderelection&layout_name=a%2Fb"),
+            ["leader-election-lock".to_owned(), String::new()]
+        );
+        assert_eq!(shared("layout=leaderelection&layout_name=c&layout_key=k")[1], "k");
     }
 
     #[test]
@@ -433,6 +489,12 @@ mod tests {
             ("redis://host?prefix={a}", "brace"),
             ("redis://host?namespace=", "namespace is empty"),
             ("redis://host?cluster=", "cluster mark can't be used"),
+            ("redis://host?layout=etcd", "hamode and leaderelection are"),
+            ("redis://host?layout_prefix=x", "no option `layout_prefix`"),
+            ("redis://host?layout=hamode&layout_key=x", "no option `layout_key`"),
+            ("redis://host?layout=hamode&layout_prefix=", "1 to 255"),
+            ("redis://host?layout=hamode&layout_prefix=tenure:", "mix the neighbour's keys"),
+            ("redis://host?layout=leaderelection", "layout_name=NAME"),
         ] {
             let error = RedisConfig::from_url(url).unwrap_err();
             assert_eq!(error.kind(), tenure_core::ErrorKind::Invalid, "{url}");

@@ -5,7 +5,9 @@ use tenure_core::{Error, ErrorKind, Operation};
 
 /// Why no connection could be had: nothing was sent.
 pub(crate) fn unreachable(error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    let message = format!("the server can't be reached ({error}); is it up, and the URL right?");
+    let message = format!(
+        "the server can't be reached ({error}); is it up, and the URL right, `rediss://` just where it wants TLS?"
+    );
     Error::new(ErrorKind::Unavailable, Operation::Open, message).with_source(error)
 }
 
@@ -13,6 +15,12 @@ pub(crate) fn unreachable(error: impl std::error::Error + Send + Sync + 'static)
 pub(crate) fn from_login(error: RedisError) -> Error {
     if error.kind() == redis::ErrorKind::AuthenticationFailed {
         return refused_login(&error);
+    }
+    // The client tells a refused SELECT in its own words.
+    if error.to_string().contains("DB index is out of range") {
+        let message = "the server has no database of this number; name another in the URL, or \
+                       raise `databases`";
+        return Error::new(ErrorKind::Misconfigured, Operation::Open, message).with_source(error);
     }
     match error.clone().into_server_errors().as_deref() {
         Some([(_, said), ..]) => from_server(said, Operation::Open),
@@ -107,6 +115,15 @@ pub(crate) fn from_server(said: &ServerError, operation: Operation) -> Error {
         "WRONGTYPE" => (
             ErrorKind::Corrupt,
             "a key of tenure's holds something else; look at it, or choose another `prefix`"
+                .to_owned(),
+        ),
+        "ERR" if detail.contains("cluster support disabled") => (
+            ErrorKind::Misconfigured,
+            "the server is not part of a cluster; name it with `redis://`".to_owned(),
+        ),
+        "ERR" if detail.contains("unknown command") && detail.contains("SENTINEL") => (
+            ErrorKind::Misconfigured,
+            "the server is no sentinel; name the sentinels, not the servers that they watch"
                 .to_owned(),
         ),
         "ERR" if detail.contains("unknown command") => (

@@ -26,6 +26,7 @@ mod config;
 mod errors;
 mod guard;
 mod keys;
+mod layout;
 mod link;
 mod list;
 mod nature;
@@ -40,6 +41,7 @@ mod watch;
 
 pub use config::RedisConfig;
 pub use guard::HighWater;
+pub use layout::Layout;
 pub use store::RedisStore;
 
 /// The client that [`RedisConfig::of_client`] and [`HighWater`] take.

@@ -3,14 +3,20 @@
 use std::time::Duration;
 
 use redis::Value;
+use tenure_core::clock::Timestamp;
 use tenure_core::decide::{self, asked};
 use tenure_core::identity::{FencingToken, Instance, Name, Nonce, StoreId, Successor};
+use tenure_core::neighbour::Neighbour;
 use tenure_core::record::{FORMAT, Record, State};
 use tenure_core::store::{Claim, Hold, Release, Snapshot, Version};
+use tenure_core::timing::TTL_MAX;
 use tenure_core::{Error, ErrorKind, Operation};
 
 use crate::reply::{list, text};
 use crate::script::Call;
+
+/// How long a neighbour's key that doesn't end by itself is said to last.
+const ENDLESS: Duration = TTL_MAX;
 
 /// A lease as it was read, with what a swap compares.
 pub(crate) struct Row {
@@ -18,13 +24,54 @@ pub(crate) struct Row {
     pub(crate) writes: String,
 }
 
+/// Where a row was read.
+#[derive(Clone, Copy)]
+pub(crate) struct Origin {
+    pub(crate) store: StoreId,
+    /// The word of the layout, if there is one.
+    pub(crate) layout: &'static str,
+}
+
 impl Row {
-    /// Reads what `shown` of common.lua tells. None: there is no such lease.
-    pub(crate) fn read(value: &Value, name: &Name, store: StoreId) -> Result<Option<Self>, Error> {
+    /// Reads what `shown` of common.lua tells, or `foreign` of shared.lua. None: there is no such
+    /// lease.
+    pub(crate) fn read(value: &Value, name: &Name, origin: Origin) -> Result<Option<Self>, Error> {
         let Some(fields) = list(value) else { return Err(damaged(name)) };
-        if fields.is_empty() {
-            return Ok(None);
+        match fields {
+            [] => Ok(None),
+            [Value::BulkString(holder), left, until, row @ Value::Array(_)] => {
+                let ours = Self::read(row, name, origin)?;
+                let told = text(left).and_then(|left| left.parse().ok()).zip(text(until));
+                let (left, until) = told.ok_or_else(|| damaged(name))?;
+                Ok(Some(Self::of_neighbour(holder, left, until, ours.as_ref(), name, origin)))
+            }
+            fields => Self::of_lease(fields, name, origin.store).map(Some),
         }
+    }
+
+    /// A neighbour's hold, which has `left` ms; below 0, it doesn't end by itself.
+    fn of_neighbour(
+        holder: &[u8],
+        left: i64,
+        until: &str,
+        ours: Option<&Self>,
+        name: &Name,
+        origin: Origin,
+    ) -> Self {
+        let holder = String::from_utf8_lossy(holder);
+        let neighbour = Neighbour {
+            layout: origin.layout,
+            holder: &holder,
+            left: u64::try_from(left).map_or(ENDLESS, Duration::from_millis),
+            since: Timestamp::default(),
+            version: Version::new(format!("{holder} until {until}")),
+        };
+        let ours = ours.map(|row| &row.snapshot.record);
+        let snapshot = neighbour.snapshot(name, ours, origin.store);
+        Self { snapshot, writes: String::new() }
+    }
+
+    fn of_lease(fields: &[Value], name: &Name, store: StoreId) -> Result<Self, Error> {
         let [Value::BulkString(json), rest @ ..] = fields else { return Err(damaged(name)) };
         let mut record = Record::from_json(json).map_err(|error| error.with_name(name))?;
         if record.name != *name {
@@ -44,7 +91,7 @@ impl Row {
         let age = age.parse().map(Duration::from_micros).map_err(|_| damaged(name))?;
         let version = version(writes, record.nonce);
         let snapshot = Snapshot { record, version, store, age: Some(age), holder_gone: false };
-        Ok(Some(Self { snapshot, writes: (*writes).to_owned() }))
+        Ok(Self { snapshot, writes: (*writes).to_owned() })
     }
 }
 

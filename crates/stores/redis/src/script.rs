@@ -35,14 +35,44 @@ macro_rules! scripts {
 }
 
 scripts! {
-    ACQUIRE = "lua/common.lua", "lua/sweep.lua", "lua/acquire.lua";
+    ACQUIRE = "lua/common.lua", "lua/sweep.lua", "lua/taken.lua", "lua/acquire.lua";
     RENEW = "lua/common.lua", "lua/renew.lua";
     RELEASE = "lua/common.lua", "lua/sweep.lua", "lua/release.lua";
     READ = "lua/common.lua", "lua/read.lua";
-    LIST = "lua/common.lua", "lua/list.lua";
     SWAP = "lua/common.lua", "lua/swap.lua";
+    ACQUIRE_SHARED = "lua/common.lua", "lua/shared.lua", "lua/sweep.lua", "lua/taken.lua",
+        "lua/acquire.lua";
+    RENEW_SHARED = "lua/common.lua", "lua/shared.lua", "lua/renew.lua";
+    RELEASE_SHARED = "lua/common.lua", "lua/shared.lua", "lua/sweep.lua", "lua/release.lua";
+    READ_SHARED = "lua/common.lua", "lua/shared.lua", "lua/taken.lua", "lua/read.lua";
+    SWAP_SHARED = "lua/common.lua", "lua/shared.lua", "lua/swap.lua";
+    LIST = "lua/common.lua", "lua/list.lua";
     OPEN = "lua/open.lua";
     MARK = "lua/mark.lua";
+    TRIAL = "lua/trial.lua";
+}
+
+/// One request's script where leases are tenure's alone, and where they are shared.
+#[derive(Clone, Copy)]
+pub(crate) struct Scripts {
+    pub(crate) alone: &'static Script,
+    pub(crate) shared: &'static Script,
+}
+
+macro_rules! pairs {
+    ($($name:ident = $alone:ident or $shared:ident;)*) => {$(
+        pub(crate) fn $name() -> Scripts {
+            Scripts { alone: &$alone, shared: &$shared }
+        }
+    )*};
+}
+
+pairs! {
+    acquire = ACQUIRE or ACQUIRE_SHARED;
+    renew = RENEW or RENEW_SHARED;
+    release = RELEASE or RELEASE_SHARED;
+    read = READ or READ_SHARED;
+    swap = SWAP or SWAP_SHARED;
 }
 
 /// One call of a script, on one bucket.

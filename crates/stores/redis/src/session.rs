@@ -17,7 +17,7 @@ use crate::errors::{closed, unintelligible};
 use crate::keys::{BUCKETS, Keys};
 use crate::reply::{Said, list, text};
 use crate::route::Route;
-use crate::script::{Call, OPEN, Script, carry_out};
+use crate::script::{Call, OPEN, Script, TRIAL, carry_out};
 
 /// The format of the keys that this release writes.
 const FORMAT: &str = "1";
@@ -78,6 +78,19 @@ impl Session {
     pub(crate) fn calls(&self) -> Calls {
         let (generation, beliefs) = self.beliefs.all();
         Calls { generation, beliefs, calls: Vec::new() }
+    }
+
+    /// The neighbour's key of a name, where it is shared.
+    pub(crate) fn entry(&self, name: &Name) -> Option<String> {
+        self.config.layout.as_ref()?.entry(name)
+    }
+
+    /// Tries what a layout takes the permission for.
+    pub(crate) async fn try_layout(&self, operation: Operation) -> Result<(), Error> {
+        let Some(layout) = &self.config.layout else { return Ok(()) };
+        let call = Call::new(0, &TRIAL, &[layout.trial().to_owned()]);
+        let replies = carry_out(&self.route, operation, &[call]).await;
+        replies.into_iter().collect::<Result<Vec<_>, _>>().map(drop)
     }
 
     /// One call more: the keys beside the store's own, and what all scripts are told first.

@@ -8,22 +8,24 @@ use redis::Value;
 use tenure_core::batch;
 use tenure_core::chance::Chance;
 use tenure_core::decide;
-use tenure_core::identity::{FencingToken, Name, Nonce, StoreId};
+use tenure_core::identity::{FencingToken, Name, Nonce};
+use tenure_core::neighbour::{is_made_up, takes_no_orders};
 use tenure_core::record::Record;
 use tenure_core::store::{
-    Acquired, Answer, Claim, Expiry, Grant, Hints, Hold, OrderRequest, Ordered, Page, Prefix,
-    Profile, Query, Release, Released, Renewed, Snapshot, Store, Wake,
+    Acquired, Answer, Claim, Expiry, Grant, Hints, Hold, Level, OrderRequest, Ordered, Page,
+    Prefix, Profile, Query, Release, Released, Renewed, Snapshot, Store, Wake,
 };
 use tenure_core::{Error, ErrorKind, Operation};
 
 use crate::config::RedisConfig;
 use crate::errors::unintelligible;
 use crate::keys::BUCKETS;
+use crate::layout::Layout;
 use crate::list::Listing;
 use crate::nature::Nature;
 use crate::reply::{list, text};
-use crate::rows::{self, Row, damaged, version};
-use crate::script::{ACQUIRE, Call, READ, RELEASE, RENEW, SWAP, Script};
+use crate::rows::{self, Origin, Row, damaged, version};
+use crate::script::{self, Call, Scripts};
 use crate::session::{Calls, Session, Told};
 use crate::watch::Watcher;
 
@@ -48,7 +50,7 @@ pub struct RedisStore {
 /// A batch on its way: what it is, and how scripts are told of an item.
 struct Batch<'a, I> {
     operation: Operation,
-    script: &'static Script,
+    scripts: Scripts,
     items: &'a [I],
     /// Names may come into the index, and gone ones go.
     changes_names: bool,
@@ -83,8 +85,12 @@ impl RedisStore {
         session.route.check().await.map_err(located)?;
         let nature = Nature::ask(&session.route, Operation::Open).await.map_err(located)?;
         session.adopt(Operation::Open).await.map_err(located)?;
+        session.try_layout(Operation::Open).await.map_err(located)?;
         let mut profile = Profile::new("redis", Arc::clone(&session.location));
-        profile.level = nature.level();
+        profile.level = match &session.config.layout {
+            Some(_) => nature.level().min(Level::Lease),
+            None => nature.level(),
+        };
         profile.expiry = Expiry::StoreClock;
         profile.wake = Wake::Push(POLL);
         Ok(Self { profile, watcher: Watcher::default(), session })
@@ -99,12 +105,13 @@ impl RedisStore {
     async fn carry_out<I, T>(
         &self,
         request: Batch<'_, I>,
-        understand: impl Fn(&I, StoreId, &Value) -> Result<T, Error>,
+        understand: impl Fn(&I, Origin, &Value) -> Result<T, Error>,
         failed: impl Fn(Error) -> T,
     ) -> Result<Vec<T>, Error> {
         let Batch { operation, items, .. } = request;
         batch::check(&self.profile, operation, items.len())?;
         let (parts, calls) = self.cut(&request);
+        let layout = self.session.config.layout.as_ref().map_or("", Layout::word);
         let outcomes = self.session.run(operation, calls).await;
         // `Err` means that nothing was done.
         let undone = |outcome: &Result<Told, Error>| {
@@ -122,8 +129,10 @@ impl RedisStore {
             });
             for (at, n) in part.iter().enumerate() {
                 answers[*n] = Some(match &outcome {
-                    Ok(told) => understand(&items[*n], told.store, &told.answers[at])
-                        .unwrap_or_else(&failed),
+                    Ok(told) => {
+                        let origin = Origin { store: told.store, layout };
+                        understand(&items[*n], origin, &told.answers[at]).unwrap_or_else(&failed)
+                    }
                     Err(error) => failed(error.clone()),
                 });
             }
@@ -134,36 +143,60 @@ impl RedisStore {
 
     /// Cuts a batch into calls: each of one bucket, none too long.
     fn cut<I>(&self, batch: &Batch<'_, I>) -> (Vec<Part>, Calls) {
-        let Batch { script, items, name, tell, .. } = batch;
+        let Batch { items, name, tell, .. } = batch;
         let session = &self.session;
-        let mut buckets: [Vec<usize>; BUCKETS] = std::array::from_fn(|_| Vec::new());
+        // Those that are shared, and those that aren't, have scripts of their own.
+        let mut buckets: [[Vec<usize>; 2]; BUCKETS] = Default::default();
         for (n, item) in items.iter().enumerate() {
-            buckets[session.keys.bucket(name(item))].push(n);
+            let shared = usize::from(session.entry(name(item)).is_some());
+            buckets[session.keys.bucket(name(item))][shared].push(n);
         }
         let mut calls = session.calls();
         let mut parts = Vec::new();
         for (bucket, of_bucket) in buckets.iter().enumerate() {
-            for part in of_bucket.chunks(CALL_MAX) {
-                let leases = part.iter().map(|n| session.keys.lease(bucket, name(&items[*n])));
-                let call = if batch.changes_names {
-                    let drawn = session.drawn(bucket);
-                    let swept = drawn.iter().map(|name| session.keys.lease(bucket, name));
-                    let index = std::iter::once(session.keys.names(bucket));
-                    let call =
-                        session.add(&mut calls, script, bucket, index.chain(leases).chain(swept));
-                    call.number(drawn.len());
-                    for name in &drawn {
-                        call.arg(name.as_str());
-                    }
-                    call
-                } else {
-                    session.add(&mut calls, script, bucket, leases)
-                };
+            let [alone, shared] = of_bucket;
+            for part in alone.chunks(CALL_MAX) {
+                let call = self.call(batch, &mut calls, bucket, part, Vec::new());
                 part.iter().for_each(|n| tell(call, &items[*n]));
+                parts.push((bucket, part.to_vec()));
+            }
+            for part in shared.chunks(CALL_MAX) {
+                let entries = part.iter().filter_map(|n| session.entry(name(&items[*n])));
+                let call = self.call(batch, &mut calls, bucket, part, entries.collect());
+                part.iter().for_each(|n| tell(call, &items[*n]));
+                call.number(part.len());
                 parts.push((bucket, part.to_vec()));
             }
         }
         (parts, calls)
+    }
+
+    /// A call with its keys: those of the items' leases, and the neighbour's behind all others.
+    fn call<'c, I>(
+        &self,
+        batch: &Batch<'_, I>,
+        calls: &'c mut Calls,
+        bucket: usize,
+        part: &[usize],
+        entries: Vec<String>,
+    ) -> &'c mut Call {
+        let Batch { scripts, items, name, .. } = batch;
+        let session = &self.session;
+        let script = if entries.is_empty() { scripts.alone } else { scripts.shared };
+        let leases = part.iter().map(|n| session.keys.lease(bucket, name(&items[*n])));
+        if !batch.changes_names {
+            return session.add(calls, script, bucket, leases.chain(entries));
+        }
+        let drawn = session.drawn(bucket);
+        let swept = drawn.iter().map(|name| session.keys.lease(bucket, name));
+        let index = std::iter::once(session.keys.names(bucket));
+        let keys = index.chain(leases).chain(swept).chain(entries);
+        let call = session.add(calls, script, bucket, keys);
+        call.number(drawn.len());
+        for name in &drawn {
+            call.arg(name.as_str());
+        }
+        call
     }
 
     /// Reads leases, with what a swap compares.
@@ -174,13 +207,13 @@ impl RedisStore {
     ) -> Result<Vec<Option<Row>>, Error> {
         let batch = Batch {
             operation,
-            script: &READ,
+            scripts: script::read(),
             items: names,
             changes_names: false,
             name: |name| name,
             tell: |_, _| {},
         };
-        let understand = |name: &Name, store, answer: &Value| Ok(Row::read(answer, name, store));
+        let understand = |name: &Name, origin, answer: &Value| Ok(Row::read(answer, name, origin));
         let rows = self.carry_out(batch, understand, Err).await?;
         rows.into_iter()
             .map(|row| row.map_err(|error| self.located(error.during(operation))))
@@ -193,8 +226,14 @@ impl RedisStore {
         let name = &marked.name;
         let bucket = session.keys.bucket(name);
         let mut calls = session.calls();
-        let call = session.add(&mut calls, &SWAP, bucket, [session.keys.lease(bucket, name)]);
+        let (lease, entry) = (session.keys.lease(bucket, name), session.entry(name));
+        let shared = entry.is_some();
+        let script = if shared { script::swap().shared } else { script::swap().alone };
+        let call = session.add(&mut calls, script, bucket, [lease].into_iter().chain(entry));
         rows::tell_marked(call, row, marked);
+        if shared {
+            call.number(1);
+        }
         let told = session.run(Operation::Order, calls).await;
         let told = told.into_iter().next();
         let told = told.unwrap_or_else(|| Err(unintelligible(Operation::Order)))?;
@@ -215,6 +254,9 @@ impl RedisStore {
                 Err(error) => return Err(error),
             };
             let current = row.as_ref().map(|row| &row.snapshot);
+            if let Some(theirs) = current.filter(|current| is_made_up(&current.record)) {
+                return Ok(Ordered::Failed(self.located(takes_no_orders(&theirs.record))));
+            }
             let (Some(marked), Some(row)) = (decide::ordered(current, &request), row.as_ref())
             else {
                 return Ok(Ordered::NotHeld(row.map(|row| Box::new(row.snapshot))));
@@ -240,22 +282,22 @@ fn worded(answer: &Value) -> Option<(&str, &[Value])> {
     Some((text(word)?, rest))
 }
 
-fn shown(rest: &[Value], name: &Name, store: StoreId) -> Result<Box<Snapshot>, Error> {
-    let row = rest.first().map(|row| Row::read(row, name, store)).transpose()?.flatten();
+fn shown(rest: &[Value], name: &Name, origin: Origin) -> Result<Box<Snapshot>, Error> {
+    let row = rest.first().map(|row| Row::read(row, name, origin)).transpose()?.flatten();
     row.map(|row| Box::new(row.snapshot)).ok_or_else(|| damaged(name))
 }
 
-fn acquired(claim: &Claim, store: StoreId, answer: &Value) -> Result<Acquired, Error> {
+fn acquired(claim: &Claim, origin: Origin, answer: &Value) -> Result<Acquired, Error> {
     match worded(answer) {
         Some(("granted", [token, writes, nonce])) => {
             let granted = (|| {
                 let token = text(token)?.parse().ok().and_then(FencingToken::new)?;
                 let nonce: Nonce = text(nonce)?.parse().ok()?;
-                Some(Grant { token, version: version(text(writes)?, nonce), store })
+                Some(Grant { token, version: version(text(writes)?, nonce), store: origin.store })
             })();
             granted.map(Acquired::Granted).ok_or_else(|| unintelligible(Operation::Acquire))
         }
-        Some(("refused", rest)) => Ok(Acquired::Refused(shown(rest, &claim.name, store)?)),
+        Some(("refused", rest)) => Ok(Acquired::Refused(shown(rest, &claim.name, origin)?)),
         Some(("spent", _)) => Err(Error::new(
             ErrorKind::Corrupt,
             Operation::Acquire,
@@ -266,11 +308,11 @@ fn acquired(claim: &Claim, store: StoreId, answer: &Value) -> Result<Acquired, E
     }
 }
 
-fn renewed(hold: &Hold, store: StoreId, answer: &Value) -> Result<Renewed, Error> {
+fn renewed(hold: &Hold, origin: Origin, answer: &Value) -> Result<Renewed, Error> {
     let now = |writes: &Value| text(writes).map(|writes| version(writes, hold.nonce));
     match worded(answer) {
         Some(("absent", _)) => Ok(Renewed::NotHeld(None)),
-        Some(("not_held", rest)) => Ok(Renewed::NotHeld(Some(shown(rest, &hold.name, store)?))),
+        Some(("not_held", rest)) => Ok(Renewed::NotHeld(Some(shown(rest, &hold.name, origin)?))),
         Some(("renewed", [writes])) => {
             now(writes).map(Renewed::Renewed).ok_or_else(|| unintelligible(Operation::Renew))
         }
@@ -286,10 +328,12 @@ fn renewed(hold: &Hold, store: StoreId, answer: &Value) -> Result<Renewed, Error
     }
 }
 
-fn released(release: &Release, store: StoreId, answer: &Value) -> Result<Released, Error> {
+fn released(release: &Release, origin: Origin, answer: &Value) -> Result<Released, Error> {
     match worded(answer) {
         Some(("absent", _)) => Ok(Released::NotHeld(None)),
-        Some(("not_held", rest)) => Ok(Released::NotHeld(Some(shown(rest, &release.name, store)?))),
+        Some(("not_held", rest)) => {
+            Ok(Released::NotHeld(Some(shown(rest, &release.name, origin)?)))
+        }
         Some(("released", [writes])) => text(writes)
             .map(|writes| Released::Released(version(writes, release.nonce)))
             .ok_or_else(|| unintelligible(Operation::Release)),
@@ -304,9 +348,12 @@ impl Store for RedisStore {
 
     fn acquire<'a>(&'a self, claims: &'a [Claim]) -> Answer<'a, Vec<Acquired>> {
         Box::pin(async move {
+            if let Some(layout) = &self.session.config.layout {
+                claims.iter().try_for_each(|claim| layout.admit(&claim.name))?;
+            }
             let batch = Batch {
                 operation: Operation::Acquire,
-                script: &ACQUIRE,
+                scripts: script::acquire(),
                 items: claims,
                 changes_names: true,
                 name: |claim| &claim.name,
@@ -320,7 +367,7 @@ impl Store for RedisStore {
         Box::pin(async move {
             let batch = Batch {
                 operation: Operation::Renew,
-                script: &RENEW,
+                scripts: script::renew(),
                 items: holds,
                 changes_names: false,
                 name: |hold| &hold.name,
@@ -334,7 +381,7 @@ impl Store for RedisStore {
         Box::pin(async move {
             let batch = Batch {
                 operation: Operation::Release,
-                script: &RELEASE,
+                scripts: script::release(),
                 items: releases,
                 changes_names: true,
                 name: |release| &release.name,

@@ -375,10 +375,16 @@ fn in_one_round_trip<T: Send>(
 
 #[test]
 fn requests_take_one_round_trip_and_a_refused_claim_writes_nothing() {
+    for options in ["", "/?layout=hamode"] {
+        takes_one_round_trip(options);
+    }
+}
+
+fn takes_one_round_trip(options: &str) {
     let server = Server::start(&DURABLE);
     let proxy = FaultProxy::start(("127.0.0.1", server.port)).unwrap();
-    let store =
-        try_open(RedisConfig::from_url(&format!("redis://{}", proxy.address())).unwrap()).unwrap();
+    let url = format!("redis://{}{options}", proxy.address());
+    let store = try_open(RedisConfig::from_url(&url).unwrap()).unwrap();
     let mut chance = chance();
     let warm = claim("warm", &mut chance);
     let grant = granted(&store, &warm);

@@ -19,7 +19,7 @@ use tenure_core::store::{
     Store, Version,
 };
 use tenure_redis::redis::Value;
-use tenure_redis::{RedisConfig, RedisStore};
+use tenure_redis::{Layout, RedisConfig, RedisStore};
 
 /// How many runs there are, each from a seed of its own, and how long each is.
 const SEEDS: u64 = 30;
@@ -53,10 +53,19 @@ enum Outcome {
 
 #[test]
 fn scripts_decide_as_the_core_does() {
+    plays(|_| None);
+}
+
+#[test]
+fn scripts_decide_as_the_core_does_where_names_are_shared() {
+    plays(|prefix| Some(Layout::HaMode { prefix: format!("{prefix}:hamode:") }));
+}
+
+fn plays(layout: fn(&str) -> Option<Layout>) {
     let first = unique();
     for seed in first..first + SEEDS {
         println!("seed {seed}");
-        let mut pair = Pair::new(seed);
+        let mut pair = Pair::new(seed, layout);
         for step in 0..STEPS {
             pair.step(step);
         }
@@ -81,7 +90,7 @@ fn of_one_bucket(url: &str) -> Vec<Name> {
 }
 
 impl Pair {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, layout: fn(&str) -> Option<Layout>) -> Self {
         let url = url_of("TENURE_TEST_REDIS");
         let names = of_one_bucket(&url);
         assert_eq!(names.len(), 3);
@@ -89,6 +98,7 @@ impl Pair {
         let clock = Arc::new(ManualClock::starting_at(Instant::from_nanos(7_000_000_000)));
         let mut config = RedisConfig::from_url(&url).unwrap();
         config.prefix = format!("rules-{:x}", unique());
+        config.layout = layout(&config.prefix);
         let offset = Arc::clone(&config.clock_offset);
         let instance =
             |text: &str, chance: &mut Chance| Instance::new(name(text), Incarnation::draw(chance));

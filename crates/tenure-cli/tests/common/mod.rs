@@ -59,7 +59,9 @@ impl Scene {
 
     /// Any program, in this scene.
     pub fn marked(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = Command::new(program);
+        // Whoever runs the tests in the background of a shell ignores these two, and children inherit it.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=INT,QUIT").arg(program.as_ref());
         command.current_dir(&self.directory).env(SCENE, &self.directory);
         command.env("ACTOR", std::env::current_exe().unwrap());
         for name in [
@@ -198,6 +200,17 @@ impl Running<'_> {
 
     pub fn cmd(&self) -> i32 {
         only_child(self.keeper())
+    }
+
+    /// The keeper and CMD of a holder; none if it ends before both are seen.
+    pub fn keeper_and_cmd(&mut self) -> Option<(i32, i32)> {
+        let mut seen = None;
+        wait("a child of the keeper", || {
+            let keeper = children(self.supervisor()).first().copied();
+            seen = keeper.and_then(|keeper| Some((keeper, *children(keeper).first()?)));
+            seen.is_some() || self.has_ended()
+        });
+        seen
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -19,7 +19,7 @@ use tenure_core::store::{
     Renewed, Snapshot, Store, StoreAdmin,
 };
 use tenure_core::{Error, ErrorKind, Operation};
-use tenure_etcd::{EtcdAdmin, EtcdStore};
+use tenure_etcd::{EtcdAdmin, EtcdConfig, EtcdStore, Layout};
 
 use super::wire::PutRequest;
 use super::{Hand, Server, block_on, config, draw, line, open, own_prefix};
@@ -68,9 +68,30 @@ pub(crate) struct Etcd {
     hand: Hand,
     alone: Option<Server>,
     secret: Option<std::path::PathBuf>,
+    /// What the keys of a neighbour begin with that names are shared with.
+    shared: Option<String>,
 }
 
 impl Etcd {
+    /// On the node of `etcd`, with all names shared with HAMode.
+    pub(crate) fn shared(behaviour: &str) -> Self {
+        let mut etcd = Self::single(behaviour);
+        etcd.name = "etcd (hamode)";
+        etcd.shared = Some(format!("shared-{:016x}/", draw()));
+        etcd
+    }
+
+    /// The neighbour's key of a name. It knows no namespaces, so each has keys of its own here.
+    pub(crate) fn entry(&self, namespace: &Namespace, name: &str) -> Option<String> {
+        self.shared.as_ref().map(|shared| format!("{shared}{namespace}\t{name}"))
+    }
+
+    fn config(&self, url: &str, namespace: &Namespace) -> EtcdConfig {
+        let mut config = config(url, namespace);
+        config.layout = self.entry(namespace, "").map(|prefix| Layout::HaMode { prefix });
+        config
+    }
+
     /// On the node of `etcd`.
     pub(crate) fn single(behaviour: &str) -> Self {
         if !ALONE.contains(&behaviour) {
@@ -96,7 +117,7 @@ impl Etcd {
         let nodes = server.trim_start_matches("etcd://").split(',');
         let mut urls: Vec<String> = nodes.map(|node| format!("etcd://{node}/{prefix}")).collect();
         urls[0] = url;
-        Self { name, urls, hand, alone, secret: None }
+        Self { name, urls, hand, alone, secret: None, shared: None }
     }
 
     pub(crate) fn hand(&self) -> &Hand {
@@ -144,7 +165,7 @@ impl Harness for Etcd {
     }
 
     fn open(&self, namespace: &Namespace) -> Arc<dyn Store> {
-        Arc::new(open(config(&self.urls[0], namespace)))
+        Arc::new(open(self.config(&self.urls[0], namespace)))
     }
 
     fn now(&self) -> Instant {
@@ -166,6 +187,9 @@ impl Harness for Etcd {
             Capability::Purge => Some("its tombstones end by themselves, by etcd leases"),
             Capability::RenewalWrites => {
                 Some("a renewal prolongs an etcd lease and writes nothing")
+            }
+            Capability::FencedTx if self.shared.is_some() => {
+                Some("a neighbour's work carries no token that a guard could compare")
             }
             Capability::Endpoints if one => Some("one node has one address; see the three nodes"),
             Capability::Restart
@@ -216,6 +240,9 @@ impl Harness for Etcd {
         for kind in ["asked", "held", "kept", "record", "reserved", "revoked"] {
             self.hand.delete(self.hand.key(namespace, name, kind));
         }
+        if let Some(entry) = self.entry(namespace, name.as_str()) {
+            self.hand.delete(entry.into_bytes());
+        }
     }
 
     fn writes(&self) -> u64 {
@@ -248,7 +275,7 @@ impl Harness for Etcd {
             }),
             other => self.urls[other].clone(),
         };
-        Arc::new(open(config(&url, namespace)))
+        Arc::new(open(self.config(&url, namespace)))
     }
 
     fn open_faulty(&self, fault: ConnectionFault, namespace: &Namespace) -> Arc<dyn Store> {
@@ -256,7 +283,7 @@ impl Harness for Etcd {
         let address = address.to_socket_addrs().unwrap().next().unwrap();
         let proxy = FaultProxy::start(address).unwrap();
         let url = self.urls[0].replace(&address.to_string(), &proxy.address().to_string());
-        let mut config = config(&url, namespace);
+        let mut config = self.config(&url, namespace);
         config.timeout = PATIENCE;
         let store = Arc::new(open(config));
         // With its etcd leases already, so that the next claim is one Txn.
@@ -290,7 +317,7 @@ impl Harness for Etcd {
     }
 
     fn admin(&self) -> Arc<dyn StoreAdmin> {
-        let config = config(&self.urls[0], &Namespace::default());
+        let config = self.config(&self.urls[0], &Namespace::default());
         let _in = super::runtime().enter();
         Arc::new(EtcdAdmin::new(config, Chance::seeded(draw())).unwrap())
     }
@@ -300,7 +327,7 @@ impl Harness for Etcd {
         namespace: &Namespace,
         grant: &GuardedBy,
     ) -> Result<Box<dyn GuardedTransaction>, Error> {
-        let store = open(config(&self.urls[0], namespace));
+        let store = open(self.config(&self.urls[0], namespace));
         let key = format!("{}guarded", self.urls[0].rsplit_once("/test-").unwrap().1);
         let (grant, value) = (grant.clone(), None);
         Ok(Box::new(Guarded { store, key, grant, value }))

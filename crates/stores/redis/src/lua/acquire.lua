@@ -7,18 +7,6 @@
 local FIELDS = 10
 local TOKEN_MAX = '9223372036854775807'
 
--- Whether what stands there keeps this claimant out.
-local function taken(row, holder, anyone)
-  local lasts = 0
-  if row.state == 'held' or row.state == 'revoked' then
-    lasts = row.ttl
-  elseif row.successor ~= '' and row.successor ~= holder and row.successor ~= anyone then
-    lasts = row.reserved
-  end
-  lasts = math.max(lasts, row.not_before)
-  return row.age < lasts * 1000
-end
-
 -- What a grant carries over: past transitions, and fields that a newer release wrote.
 local KNOWN = {format = 1, name = 1, holder = 1, claim = 1, nonce = 1, token = 1, ttl_ms = 1,
   acquired_at = 1, state = 1, not_before_ms = 1, order = 1, bound_to = 1, metadata = 1,
@@ -37,7 +25,7 @@ local function carried(row)
   return past, unknown
 end
 
-local function acquire(key, a)
+local function acquire(key, a, n)
   local name, id, holder, anyone = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3]
   local ttl, min_hold, nonce, floor = ARGV[a + 4], ARGV[a + 5], ARGV[a + 6], ARGV[a + 7]
   local row = row(key)
@@ -46,10 +34,10 @@ local function acquire(key, a)
     if not writable(row) then return {'refused', shown(row)} end
     if row.claim == id then
       local ours = row.holder == holder and row.state == 'held'
-      if ours and row.age < row.ttl * 1000 then
+      if ours and row.age < row.ttl * 1000 and (not entries or entries.is_of(n, holder)) then
         return {'granted', row.token, row.writes, row.nonce}
       end
-      return {'refused', shown(row)}
+      return {'refused', entries and entries.foreign(n, row) or shown(row)}
     end
     if taken(row, holder, anyone) then return {'refused', shown(row)} end
     past, unknown = carried(row)
@@ -58,6 +46,8 @@ local function acquire(key, a)
     writes = whole(tonumber(row.writes) + 1)
     if above(row.token, floor) then floor = row.token end
   end
+  local foreign = entries and entries.foreign(n, row, holder, anyone)
+  if foreign then return {'refused', foreign} end
   if above(counted, floor) then floor = counted end
   if not above(TOKEN_MAX, floor) then return {'spent'} end
   if above(floor, counted) then redis.call('HSET', KEYS[1], 'token', floor) end
@@ -71,10 +61,13 @@ local function acquire(key, a)
     'claim', id, 'token', counted, 'state', 'held', 'successor', '', 'reserved', '0',
     'asked', '')
   keep(key, ttl + min_hold)
+  if entries then entries.take(n, holder, ttl) end
   redis.call('ZADD', KEYS[2], 0, name)
   changed, fresh = true, fresh or not row
   return {'granted', counted, writes, nonce}
 end
 
-for i = 3, items_end do answers[i - 2] = acquire(KEYS[i], items + (i - 3) * FIELDS) end
+for i = 3, items_end do
+  answers[i - 2] = acquire(KEYS[i], items + (i - 3) * FIELDS, i - 2)
+end
 return swept_and_done()

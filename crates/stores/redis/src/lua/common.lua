@@ -10,6 +10,10 @@ local function above(a, b)
   return a > b
 end
 
+-- What shared.lua puts here where leases are shared with a neighbour, and where tenure's own keys
+-- end.
+local entries, keys_end = nil, #KEYS
+
 local store = redis.call('HMGET', KEYS[1], 'id', 'token')
 local counted = store[2] or '0'
 if store[1] ~= ARGV[1] or above(ARGV[2], counted) then return {'reset'} end

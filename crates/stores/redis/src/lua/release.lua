@@ -22,7 +22,7 @@ local function buried(record, state, transition)
   return '{' .. table.concat(kept, ',') .. '}'
 end
 
-local function release(key, a)
+local function release(key, a, n)
   local row = row(key)
   if not row then return {'absent'} end
   if not writable(row) then return {'not_held', shown(row)} end
@@ -38,9 +38,12 @@ local function release(key, a)
     'written', whole(now), 'writes', writes, 'state', 'released', 'successor', successor,
     'reserved', reserved, 'asked', '')
   keep(key, math.max(not_before, tonumber(reserved)))
+  if entries then entries.give(n, row.holder, successor, reserved) end
   changed = true
   return {'released', writes}
 end
 
-for i = 3, items_end do answers[i - 2] = release(KEYS[i], items + (i - 3) * FIELDS) end
+for i = 3, items_end do
+  answers[i - 2] = release(KEYS[i], items + (i - 3) * FIELDS, i - 2)
+end
 return swept_and_done()

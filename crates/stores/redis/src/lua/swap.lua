@@ -10,6 +10,7 @@ if row and not row.broken and row.writes == ARGV[5] and row.nonce == ARGV[6] the
   redis.call('HSET', KEYS[2], 'record', ARGV[7], 'nonce', ARGV[8], 'not_before', ARGV[9],
     'writes', writes, 'state', ARGV[10], 'successor', '', 'reserved', '0', 'asked', ARGV[11])
   keep(KEYS[2], row.ttl + ARGV[9])
+  if entries and ARGV[10] == 'released' then entries.give(1, row.holder, '', '0') end
   changed = true
   answers[1] = writes
 end

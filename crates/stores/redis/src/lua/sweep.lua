@@ -2,12 +2,12 @@
 -- their keys. Two are drawn where a new name comes in, and looked at by the next call that writes
 -- anything, so that all keys are told beforehand and the index stays within twice what lives.
 --
--- KEYS[2]: the index; the last keys: the leases to look at. ARGV[5]: how many; then their names.
+-- KEYS[2]: the index; the last keys of tenure's own: the leases to look at. ARGV[5]: how many; then their names.
 
 local DRAWN = 2
 local swept = tonumber(ARGV[5])
 -- Where the items' arguments and the keys of the items end.
-local items, items_end = 6 + swept, #KEYS - swept
+local items, items_end = 6 + swept, keys_end - swept
 local fresh = false
 
 local function sweep()

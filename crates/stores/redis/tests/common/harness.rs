@@ -13,9 +13,9 @@ use tenure_conformance::proxy::{Fault, FaultProxy, Then};
 use tenure_core::clock::Instant;
 use tenure_core::identity::{Name, Namespace};
 use tenure_core::store::{Store, StoreAdmin};
-use tenure_redis::{RedisConfig, RedisStore, redis};
+use tenure_redis::{Layout, RedisConfig, RedisStore, redis};
 
-use super::{DURABLE, Server, run, try_open, unique};
+use super::{DURABLE, Server, name, run, try_open, unique};
 
 /// Where the harness's store lives.
 pub enum Home {
@@ -27,11 +27,20 @@ pub enum Home {
     Cluster(String),
 }
 
+/// With whom names are shared.
+#[derive(Clone, Copy)]
+pub enum Word {
+    HaMode,
+    /// This one name.
+    LeaderElection(&'static str),
+}
+
 /// A fresh store on a server.
 pub struct Redis {
     name: &'static str,
     home: Home,
     prefix: String,
+    layout: Option<Word>,
     offset: Arc<AtomicI64>,
     begun: std::time::Instant,
     backup: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,
@@ -43,10 +52,21 @@ impl Redis {
             name,
             home,
             prefix: format!("test-{:x}", unique()),
+            layout: None,
             offset: Arc::default(),
             begun: std::time::Instant::now(),
             backup: Mutex::default(),
         }
+    }
+
+    /// With names shared with a neighbour, whose keys are this harness's own, too.
+    pub fn shared(name: &'static str, home: Home, layout: Word) -> Self {
+        Self { layout: Some(layout), ..Self::at(name, home) }
+    }
+
+    /// The neighbour's key of a name. It knows no namespaces, so each has keys of its own here.
+    pub fn entry(&self, namespace: &Namespace, name: &str) -> String {
+        format!("{}:neighbour:{}:{name}", self.prefix, escaped(namespace))
     }
 
     /// A server of its own, that keeps each write.
@@ -54,7 +74,7 @@ impl Redis {
         Self::at(name, Home::Own(Mutex::new(Server::start(&DURABLE))))
     }
 
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         match &self.home {
             Home::Shared(url) | Home::Cluster(url) => url.clone(),
             Home::Own(server) => server.lock().unwrap().url(),
@@ -65,6 +85,12 @@ impl Redis {
         let mut config = RedisConfig::from_url(url).unwrap();
         config.namespace = namespace.clone();
         config.prefix = self.prefix.clone();
+        config.layout = self.layout.map(|word| match word {
+            Word::HaMode => Layout::HaMode { prefix: self.entry(namespace, "") },
+            Word::LeaderElection(of) => {
+                Layout::LeaderElection { name: name(of), key: self.entry(namespace, of) }
+            }
+        });
         config.clock_offset = Arc::clone(&self.offset);
         config
     }
@@ -119,8 +145,7 @@ impl Redis {
 
     /// The key of a lease, and a connection to where it is.
     fn lease(&self, namespace: &Namespace, name: &Name) -> Option<(Vec<u8>, redis::Connection)> {
-        let escaped = namespace.as_str().replace('%', "%25").replace(':', "%3A");
-        let end = format!("}}:lease:{escaped}:{name}");
+        let end = format!("}}:lease:{}:{name}", escaped(namespace));
         let keys = self.keys();
         let found = keys.into_iter().find(|(_, key, _)| key.ends_with(end.as_bytes()));
         found.map(|(_, key, connection)| (key, connection))
@@ -133,6 +158,11 @@ impl Redis {
         let host = host.split('/').next().unwrap_or_default();
         host.to_socket_addrs().unwrap().next().unwrap()
     }
+}
+
+/// A namespace as it stands in keys.
+fn escaped(namespace: &Namespace) -> String {
+    namespace.as_str().replace('%', "%25").replace(':', "%3A")
 }
 
 impl Harness for Redis {
@@ -215,7 +245,12 @@ impl Harness for Redis {
 
     fn delete_by_hand(&self, namespace: &Namespace, name: &Name) {
         let (key, mut connection) = self.lease(namespace, name).unwrap();
-        redis::cmd("DEL").arg(key).query::<()>(&mut connection).unwrap();
+        let mut command = redis::cmd("DEL");
+        command.arg(key);
+        if self.layout.is_some() {
+            command.arg(self.entry(namespace, name.as_str()));
+        }
+        command.query::<()>(&mut connection).unwrap();
     }
 
     /// What every lease and every store counts of itself.

@@ -1,0 +1,166 @@
+//! The tests of each store, and the real servers that they need.
+
+use std::process::Command;
+
+use crate::{cargo, step};
+
+/// One store's tests.
+struct Suite {
+    store: &'static str,
+    package: &'static str,
+    /// The servers that the package's tests need.
+    servers: &'static [&'static str],
+    /// Parts of the names of other packages' tests that need them.
+    elsewhere: &'static [&'static str],
+}
+
+const IDLE: &str = "an_idle_session_takes_no_more";
+
+const SUITES: [Suite; 5] = [
+    Suite { store: "memory", package: "tenure-conformance", servers: &[], elsewhere: &[] },
+    Suite { store: "sqlite", package: "tenure-sqlite", servers: &[], elsewhere: &[] },
+    Suite {
+        store: "postgres",
+        package: "tenure-postgres",
+        servers: &["postgres", "pgbouncer"],
+        elsewhere: &["postgres", IDLE],
+    },
+    Suite {
+        store: "redis",
+        package: "tenure-redis",
+        servers: &["redis", "redis-durable", "valkey", "redis-cluster", "redis-sentinel"],
+        elsewhere: &["redis", IDLE],
+    },
+    Suite {
+        store: "etcd",
+        package: "tenure-etcd",
+        servers: &["etcd", "etcd-cluster", "etcd-tls"],
+        elsewhere: &["etcd", IDLE],
+    },
+];
+
+/// What `soak` knows by name: the servers that it needs, and the test that it runs.
+const SOAKS: [(&str, &[&str], &str); 7] = [
+    ("sqlite", &[], "many"),
+    ("postgres", &["postgres"], "many"),
+    ("redis", &["redis"], "many"),
+    ("redis-durable", &["redis-durable"], "many"),
+    ("etcd", &["etcd"], "many"),
+    ("etcd-cluster", &["etcd-cluster"], "many"),
+    ("flat", &["postgres", "redis-durable", "etcd"], "flat"),
+];
+
+/// Servers that run for as long as this lives; nothing where none was needed.
+#[cfg(target_os = "linux")]
+pub(crate) type Running = Option<crate::stores::Servers>;
+#[cfg(not(target_os = "linux"))]
+pub(crate) type Running = ();
+
+/// Starts servers, and tells the command where they are. One that can't be had is an error.
+#[cfg(target_os = "linux")]
+pub(crate) fn with_servers(command: &mut Command, names: &[&str]) -> Result<Running, String> {
+    if names.is_empty() {
+        return Ok(None);
+    }
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let servers = crate::stores::Servers::up(&crate::root(), &names)?;
+    command.envs(servers.lines.iter().cloned());
+    Ok(Some(servers))
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn with_servers(_: &mut Command, _: &[&str]) -> Result<Running, String> {
+    Ok(())
+}
+
+/// Every test, but for those of the stores that are left out.
+pub(crate) fn all(left_out: &[&str]) -> Result<(), String> {
+    let mut tests = cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"]);
+    let mut servers = Vec::new();
+    for suite in &SUITES {
+        if left_out.contains(&suite.store) {
+            tests.args(["--exclude", suite.package]);
+        } else {
+            servers.extend(suite.servers);
+        }
+    }
+    tests.arg("--");
+    for suite in SUITES.iter().filter(|suite| left_out.contains(&suite.store)) {
+        for part in suite.elsewhere {
+            tests.args(["--skip", part]);
+        }
+        println!(
+            "SKIPPED: {}: the tests of {}, and those elsewhere with {} in their names",
+            suite.store,
+            suite.package,
+            suite.elsewhere.join(" or ")
+        );
+    }
+    let _servers = with_servers(&mut tests, &servers)?;
+    step("tests", tests)
+}
+
+/// The stores that `--without A,B` names: a user may have no such server. CI leaves out none.
+pub(crate) fn left_out(args: &[String]) -> Result<Vec<&'static str>, String> {
+    let names = match args {
+        [] => return Ok(Vec::new()),
+        [option, names] if option == "--without" => names,
+        _ => return Err("`verify` takes nothing but --without STORE,STORE".to_owned()),
+    };
+    let of = |name: &str| {
+        let found = SUITES.iter().find(|suite| suite.store == name && !suite.servers.is_empty());
+        found.map(|suite| suite.store).ok_or_else(|| {
+            format!(
+                "`{name}` can't be left out; a store that needs servers can: postgres, redis, etcd"
+            )
+        })
+    };
+    names.split(',').map(of).collect()
+}
+
+pub(crate) fn conformance(args: &[String]) -> Result<(), String> {
+    let asked = args.first().map_or("all", String::as_str);
+    let chosen: Vec<_> =
+        SUITES.iter().filter(|suite| asked == "all" || asked == suite.store).collect();
+    if chosen.is_empty() {
+        let known: Vec<_> = SUITES.iter().map(|suite| suite.store).collect();
+        return Err(format!("there is no store `{asked}`; {} and all are", known.join(", ")));
+    }
+    for Suite { store, package, servers, .. } in chosen {
+        let mut tests = cargo(&["test", "--package", package, "--all-features"]);
+        let _servers = with_servers(&mut tests, servers)?;
+        step(&format!("the suite on {store}"), tests)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn soak(args: &[String]) -> Result<(), String> {
+    let (what, count) = match args {
+        [count] if count.parse::<u64>().is_ok() => (None, Some(count)),
+        [] => (None, None),
+        [what] => (Some(what), None),
+        [what, count, ..] => (Some(what), Some(count)),
+    };
+    let Some(what) = what else { return soak_command(count) };
+    let Some((name, needs, test)) = SOAKS.into_iter().find(|(name, ..)| name == what) else {
+        let known = SOAKS.map(|(name, ..)| name).join(", ");
+        return Err(format!("`soak` knows no `{what}`; it knows {known}, and a number of rounds"));
+    };
+    let mut run = cargo(&["test", "--package", "tenure", "--all-features", "--test", "soak", "--"]);
+    run.args([test, "--exact", "--ignored", "--nocapture"]).env("TENURE_SOAK_STORE", name);
+    if let Some(count) = count {
+        run.env("TENURE_SOAK_COUNT", count);
+    }
+    let _servers = with_servers(&mut run, needs)?;
+    step(&format!("soak of {name}"), run)
+}
+
+/// The command, on SQLite.
+fn soak_command(rounds: Option<&String>) -> Result<(), String> {
+    let mut run = cargo(&["test", "--package", "tenure-cli", "--test", "soak", "--"]);
+    run.args(["--ignored", "--nocapture"]);
+    if let Some(rounds) = rounds {
+        run.env("TENURE_SOAK_ROUNDS", rounds);
+    }
+    step("soak", run)
+}
