@@ -4,6 +4,9 @@ use tenure_core::error::Error;
 
 /// What HAMode's keys begin with, unless its host says otherwise.
 const HAMODE_PREFIX: &str = "app_runtime_leases/";
+/// Why the level is no more than `lease` where names are shared.
+pub(crate) const LIMIT: &str =
+    "names are shared by `layout`, and a neighbour's work carries no token";
 /// The longest prefix, in bytes.
 const BYTES_MAX: usize = 255;
 

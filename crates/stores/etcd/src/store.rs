@@ -20,6 +20,7 @@ use crate::config::EtcdConfig;
 use crate::errors::{Effect, Failure};
 use crate::guard::{Guard, GuardedTxn};
 use crate::keys::Keys;
+use crate::layout::LIMIT;
 use crate::leases::TTL_LEAST;
 use crate::link::{Belief, Link, Seen, one, put, read_floor, seen};
 use crate::watch::Source;
@@ -81,7 +82,11 @@ impl EtcdStore {
         suitable(&status.version)?;
         cluster::compare(config.cluster.as_deref(), about.cluster.as_deref())?;
         let mut profile = Profile::new("etcd", Arc::clone(&location));
-        profile.level = if config.layout.is_some() { Level::Lease } else { Level::FencedTx };
+        profile.level = Level::FencedTx;
+        if config.layout.is_some() {
+            profile.level = Level::Lease;
+            profile.limited_by = Some(LIMIT);
+        }
         profile.expiry = Expiry::StoreClock;
         profile.wake = Wake::Push(POLL);
         profile.shortest_ttl = TTL_LEAST;

@@ -225,7 +225,9 @@ fn the_level_is_lease_and_doctor_says_why() {
     let server = Server::start();
     let mut config = config(&server.url(), &Namespace::default());
     config.layout = Some(Layout::ha_mode());
-    assert_eq!(open(config.clone()).profile().level, Level::Lease);
+    let profile = open(config.clone()).profile().clone();
+    assert_eq!(profile.level, Level::Lease);
+    assert!(profile.limited_by.unwrap().contains("no token"));
     let admin = {
         let _in = common::runtime().enter();
         EtcdAdmin::new(config, Chance::seeded(7)).unwrap()

@@ -7,6 +7,9 @@ use tenure_core::{Error, ErrorKind, Operation};
 const HAMODE_PREFIX: &str = "app_runtime_leases:";
 /// LeaderElection.Redis's one key, unless its host says otherwise.
 const ELECTION_KEY: &str = "leader-election-lock";
+/// Why the level is no more than `lease` where names are shared.
+pub(crate) const LIMIT: &str =
+    "names are shared by `layout`, and a neighbour's work carries no token";
 /// The longest prefix or key, in bytes.
 const BYTES_MAX: usize = 255;
 

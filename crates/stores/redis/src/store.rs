@@ -20,7 +20,7 @@ use tenure_core::{Error, ErrorKind, Operation};
 use crate::config::RedisConfig;
 use crate::errors::unintelligible;
 use crate::keys::BUCKETS;
-use crate::layout::Layout;
+use crate::layout::{self, Layout};
 use crate::list::Listing;
 use crate::nature::Nature;
 use crate::reply::{list, text};
@@ -87,10 +87,11 @@ impl RedisStore {
         session.adopt(Operation::Open).await.map_err(located)?;
         session.try_layout(Operation::Open).await.map_err(located)?;
         let mut profile = Profile::new("redis", Arc::clone(&session.location));
-        profile.level = match &session.config.layout {
-            Some(_) => nature.level().min(Level::Lease),
-            None => nature.level(),
-        };
+        profile.level = nature.level();
+        if session.config.layout.is_some() && profile.level > Level::Lease {
+            profile.level = Level::Lease;
+            profile.limited_by = Some(layout::LIMIT);
+        }
         profile.expiry = Expiry::StoreClock;
         profile.wake = Wake::Push(POLL);
         Ok(Self { profile, watcher: Watcher::default(), session })

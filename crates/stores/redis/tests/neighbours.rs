@@ -256,6 +256,7 @@ fn the_level_is_lease_at_most_and_doctor_says_why() {
     config.layout = Some(Layout::ha_mode());
     let store = try_open(config).unwrap();
     assert_eq!(store.profile().level, Level::Lease);
+    assert!(store.profile().limited_by.unwrap().contains("no token"));
     let findings = run(store.diagnose()).unwrap();
     let found = findings.iter().find(|finding| finding.check == "layout").unwrap();
     assert_eq!(found.verdict, Verdict::Limited);
