@@ -39,8 +39,8 @@ const TTL: Duration = Duration::from_secs(3);
 const LONG_TTL: Duration = Duration::from_secs(30);
 /// The same in the ordinary test.
 const SHORT_HOLDS: u64 = 200;
-const SHORT_BEATS: u64 = 6;
-const SHORT_TTL: Duration = Duration::from_secs(2);
+const SHORT_BEATS: u64 = 4;
+const SHORT_TTL: Duration = Duration::from_secs(5);
 /// How often a fault is tried that missed.
 const TRIES: usize = 5;
 /// How often something that is waited for is looked at.
