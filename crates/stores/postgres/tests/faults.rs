@@ -1,9 +1,10 @@
-//! What a real server goes through: restarts, ended backends, standbys, missing tables; and how
+//! What a real server goes through: restarts, ended backends, a full disk, missing tables; and how
 //! many round trips a request takes.
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod common;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -411,4 +412,91 @@ fn a_restart_loses_nothing_and_tokens_go_on() {
         assert!(next.token > newest.token);
         newest = next;
     }
+}
+
+/// A disk that is soon full, for tables of a server's.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// None: mounting is not permitted here.
+    fn mount(server: &Server) -> Option<Self> {
+        let disk = Self(server.folder.join("disk"));
+        let at = disk.0.display();
+        shell(&format!("mkdir {at}"));
+        let mount = format!("mount -t tmpfs -o size=2m tenure-test {at} 2>/dev/null");
+        if !Command::new("sh").args(["-c", &mount]).status().unwrap().success() {
+            return None;
+        }
+        shell(&format!("mkdir {at}/tables && chown --reference {at}/../data {at}/tables"));
+        Some(disk)
+    }
+
+    fn fill(&self) {
+        // It ends with an error: that there is no space left.
+        let filler = self.0.join("filler").display().to_string();
+        let fill = format!("dd if=/dev/zero of={filler} bs=4k 2>/dev/null");
+        assert!(!Command::new("sh").args(["-c", &fill]).status().unwrap().success());
+    }
+
+    fn free(&self) {
+        std::fs::remove_file(self.0.join("filler")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn on_a_full_disk_nothing_is_lost_and_all_goes_on_when_there_is_room() {
+    const NAMES_MAX: usize = 500;
+    let server = Server::start();
+    let Some(disk) = SmallDisk::mount(&server) else {
+        let line = "NOT TRIED: a full disk: mounting is not permitted here\n";
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
+        return;
+    };
+    let config = PostgresConfig::from_url(&server.url()).unwrap();
+    let admin = PostgresAdmin::new(config.clone(), chance()).unwrap();
+    wait(admin.init(&InitOptions::default())).unwrap();
+    wait(async {
+        let client = client(&server.url()).await;
+        let place = disk.0.join("tables").display().to_string();
+        let space = format!("CREATE TABLESPACE small LOCATION '{place}'");
+        client.batch_execute(&space).await.unwrap();
+        let moved = "ALTER TABLE tenure.leases SET TABLESPACE small; \
+                     ALTER INDEX tenure.leases_pkey SET TABLESPACE small";
+        client.batch_execute(moved).await.unwrap();
+    });
+    let store = open(config).unwrap();
+    let mut player = Player::new();
+    let first = player.claim("first");
+    let held = acquire(&store, &first).unwrap();
+    disk.fill();
+    let mut granted = Vec::new();
+    let refused = (0..NAMES_MAX).find_map(|n| {
+        let claim = player.claim(&format!("n{n}"));
+        match acquire(&store, &claim) {
+            Ok(grant) => granted.push((claim, grant)),
+            Err(error) => return Some((claim, error)),
+        }
+        None
+    });
+    let (late, error) = refused.expect("so many records need more than is left");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("disk is full"), "{error}");
+    // A renewal writes, too: done, or certainly not done. Nothing that is held counts as lost.
+    match renew(&store, &player.hold(&first, &held)) {
+        Ok(renewed) => assert!(matches!(renewed, Renewed::Renewed(_)), "{renewed:?}"),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}"),
+    }
+    disk.free();
+    for (claim, grant) in [(first, held)].into_iter().chain(granted) {
+        let renewed = renew(&store, &player.hold(&claim, &grant)).unwrap();
+        assert!(matches!(renewed, Renewed::Renewed(_)), "{}: {renewed:?}", claim.name);
+    }
+    acquire(&store, &late).unwrap();
+    wait(store.close()).unwrap();
 }
