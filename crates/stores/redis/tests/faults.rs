@@ -4,12 +4,11 @@
 mod common;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use common::harness::Redis;
 use common::{
-    DURABLE, Server, acquire, chance, claim, granted, hold, name, number, open, refused, release,
-    renew, run, says, try_open,
+    DURABLE, PATIENCE, Server, acquire, chance, claim, granted, hold, name, number, open, refused,
+    release, renew, run, says, try_open, until,
 };
 use tenure_conformance::proxy::{Direction, Fault, FaultProxy};
 use tenure_core::identity::FencingToken;
@@ -20,20 +19,6 @@ use tenure_core::{Error, ErrorKind};
 use tenure_redis::{RedisConfig, RedisStore, redis};
 
 use ErrorKind::{Denied, Misconfigured, StoreReset, Unavailable};
-
-/// How long something may take that happens by itself.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(begun.elapsed() < PATIENCE, "it never came");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
 
 /// A number that INFO tells, or how often a command was carried out.
 fn info(server: &Server, field: &str) -> u64 {
@@ -163,68 +148,6 @@ fn tls_is_by_the_authority_that_is_named() {
     says(open("127.0.0.1", &format!("ca={}", at("ca.pem"))).map(drop), Misconfigured, &["trusted"]);
     says(open("localhost", "ca=/nowhere").map(drop), Misconfigured, &["/nowhere"]);
     std::fs::remove_dir_all(&directory).unwrap();
-}
-
-#[test]
-fn a_failover_to_an_empty_replica_is_noticed() {
-    let (mut master, replica) = (Server::start(&DURABLE), Server::start(&DURABLE));
-    let sentinel = sentinel(&master, &replica);
-    let url = format!("redis+sentinel://127.0.0.1:{}/main", sentinel.port);
-    let store = try_open(RedisConfig::from_url(&url).unwrap()).unwrap();
-    assert_eq!(store.profile().level, Level::BestEffort, "a failover can forget");
-    let mut chance = chance();
-    let one = claim("job", &mut chance);
-    let grant = granted(&store, &one);
-    // The replica never copied anything, and becomes master.
-    replica.command(&["REPLICAOF", "NO", "ONE"]);
-    replica.command(&["FLUSHALL"]);
-    sentinel.command(&["SENTINEL", "REMOVE", "main"]);
-    sentinel.command(&["SENTINEL", "MONITOR", "main", "127.0.0.1", &replica.port.to_string(), "1"]);
-    master.kill();
-    let renewal = hold(&one, &grant, &mut chance);
-    let noticed = until(|| match renew(&store, &renewal) {
-        Err(error) if error.kind() == StoreReset => Some(true),
-        Err(error) => {
-            assert!(error.kind().is_transient(), "{error:?}");
-            None
-        }
-        Ok(Renewed::Failed(error)) => {
-            assert!(error.kind().is_transient(), "{error:?}");
-            None
-        }
-        Ok(other) => panic!("{other:?}"),
-    });
-    assert!(noticed);
-    assert!(matches!(renew(&store, &renewal).unwrap(), Renewed::NotHeld(None)));
-    let mut again = claim("job", &mut chance);
-    again.above = Some(grant.token);
-    assert!(granted(&store, &again).token > grant.token);
-}
-
-/// A sentinel that watches a master.
-fn sentinel(master: &Server, replica: &Server) -> Server {
-    let path = std::env::temp_dir().join(format!("tenure-sentinel-{:x}.conf", common::unique()));
-    let watched = format!("sentinel monitor main 127.0.0.1 {} 1\n", master.port);
-    std::fs::write(&path, watched).unwrap();
-    let _ = replica;
-    let sentinel = Server::start_with(&path, &["--sentinel"]);
-    let _ = std::fs::remove_file(path);
-    sentinel
-}
-
-#[test]
-fn a_replica_is_refused() {
-    let (master, replica) = (Server::start(&DURABLE), Server::start(&DURABLE));
-    let store = open(&replica);
-    replica.command(&["REPLICAOF", "127.0.0.1", &master.port.to_string()]);
-    says(try_open(replica.config()).map(drop), Unavailable, &["is a replica", "name the master"]);
-    // One that was master when it was connected to: its writes fail, certainly undone.
-    let mut chance = chance();
-    let answer = until(|| match acquire(&store, &claim("job", &mut chance)) {
-        Err(error) if error.kind() == StoreReset => None,
-        other => Some(other),
-    });
-    says(answer, Unavailable, &["is a replica"]);
 }
 
 #[test]

@@ -272,3 +272,18 @@ pub fn says<T: std::fmt::Debug>(outcome: Result<T, Error>, kind: ErrorKind, word
         assert!(said.contains(word), "`{word}` is missing in: {said}");
     }
 }
+
+/// How long something may take that happens by itself.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Looks until there is something to see.
+pub fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begun.elapsed() < PATIENCE, "it never came");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
