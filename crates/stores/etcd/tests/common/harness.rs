@@ -34,7 +34,7 @@ const NOTICED: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_millis(700);
 
 /// How many behaviours run at once: they sleep more than they work.
-pub(crate) const AT_ONCE: usize = 24;
+pub(crate) const AT_ONCE: usize = 16;
 /// Those that work, and would cost others the ttls that they have to keep.
 pub(crate) const ALONE_ON_THE_MACHINE: [&str; 8] = [
     "one_winner_of_64",
