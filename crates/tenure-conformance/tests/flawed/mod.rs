@@ -141,7 +141,10 @@ impl Harness for Flawed {
 
     fn lacks(&self, capability: Capability) -> Option<&'static str> {
         match capability {
-            Capability::StoreClock | Capability::Forget | Capability::CountsWrites => None,
+            Capability::StoreClock
+            | Capability::Forget
+            | Capability::CountsWrites
+            | Capability::Namespaces => None,
             other => lacked_in_memory(other).or(Some("it is as small as can be")),
         }
     }
