@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Barrier, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::behaviour::Behaviour;
@@ -23,12 +23,13 @@ pub fn run_together<H: Harness>(
     at_once: usize,
     alone: &[&str],
 ) -> ExitCode {
-    run_side_by_side(&[Suite::new("", make, at_once, alone)])
+    run_side_by_side(&[Suite::new("", make).at_once(at_once).alone(alone)])
 }
 
-/// Runs several suites as [`run_together`] runs one, all at the same time: for a store that comes
-/// in several shapes, each with servers of its own. A behaviour is called by its suite's title and
-/// its name.
+/// Runs several suites as [`run_together`] runs one: for a store that comes in several shapes,
+/// each with servers of its own. First what sleeps, of all suites at the same time; then what is
+/// busy, one behaviour of each suite at a time; then what must be alone, one by one. A behaviour
+/// is called by its suite's title and its name.
 pub fn run_side_by_side(suites: &[Suite<'_>]) -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let wanted: Vec<&str> =
@@ -41,10 +42,11 @@ pub fn run_side_by_side(suites: &[Suite<'_>]) -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
+    let turns = Turns { phase: Barrier::new(suites.len()), alone: Mutex::default() };
     let failed = std::thread::scope(|scope| {
         let running: Vec<_> = suites
             .iter()
-            .map(|suite| scope.spawn(|| (suite.run)(suite, &suite.chosen(&wanted))))
+            .map(|suite| scope.spawn(|| (suite.run)(suite, &suite.chosen(&wanted), &turns)))
             .collect();
         let failed = running.into_iter().map(|suite| suite.join().expect("it catches panics"));
         failed.flatten().collect::<Vec<_>>()
@@ -62,23 +64,45 @@ pub fn run_side_by_side(suites: &[Suite<'_>]) -> ExitCode {
 pub struct Suite<'m> {
     title: &'m str,
     run: Box<Run<'m>>,
+    at_once: usize,
+    busy: &'m [&'m str],
+    alone: &'m [&'m str],
 }
 
 /// Runs behaviours; answers which failed.
-type Run<'m> = dyn Fn(&Suite<'m>, &[&'static Behaviour]) -> Vec<String> + Sync + 'm;
+type Run<'m> = dyn Fn(&Suite<'m>, &[&'static Behaviour], &Turns) -> Vec<String> + Sync + 'm;
+
+/// What keeps suites from disturbing each other.
+struct Turns {
+    phase: Barrier,
+    alone: Mutex<()>,
+}
 
 impl<'m> Suite<'m> {
-    /// The suite on what `make` makes; the rest is as for [`run_together`].
-    pub fn new<H: Harness>(
-        title: &'m str,
-        make: impl Fn(&'static str) -> H + Sync + 'm,
-        at_once: usize,
-        alone: &'m [&'m str],
-    ) -> Self {
-        let run = move |suite: &Self, chosen: &[&'static Behaviour]| {
-            suite.run_all(&make, at_once, alone, chosen)
+    /// The suite on what `make` makes, which is told the behaviour's name; one at a time.
+    pub fn new<H: Harness>(title: &'m str, make: impl Fn(&'static str) -> H + Sync + 'm) -> Self {
+        let run = move |suite: &Self, chosen: &[&'static Behaviour], turns: &Turns| {
+            suite.run_all(&make, chosen, turns)
         };
-        Self { title, run: Box::new(run) }
+        Self { title, run: Box::new(run), at_once: 1, busy: &[], alone: &[] }
+    }
+
+    /// How many of its behaviours run at once.
+    #[must_use]
+    pub fn at_once(self, at_once: usize) -> Self {
+        Self { at_once: at_once.max(1), ..self }
+    }
+
+    /// Those that work more than they sleep: one of each suite at a time, after the others.
+    #[must_use]
+    pub fn busy(self, busy: &'m [&'m str]) -> Self {
+        Self { busy, ..self }
+    }
+
+    /// Those that nothing else may run beside: last of all.
+    #[must_use]
+    pub fn alone(self, alone: &'m [&'m str]) -> Self {
+        Self { alone, ..self }
     }
 
     fn called(&self, behaviour: &str) -> String {
@@ -99,36 +123,44 @@ impl<'m> Suite<'m> {
     fn run_all<H: Harness>(
         &self,
         make: &(impl Fn(&'static str) -> H + Sync),
-        at_once: usize,
-        alone: &[&str],
         chosen: &[&'static Behaviour],
+        turns: &Turns,
     ) -> Vec<String> {
-        let is_alone = |one: &&Behaviour| alone.contains(&one.name);
-        let (single, together): (Vec<&'static Behaviour>, Vec<&'static Behaviour>) =
-            chosen.iter().copied().partition(is_alone);
+        let of = |names: &[&str]| -> Vec<&'static Behaviour> {
+            chosen.iter().copied().filter(|one| names.contains(&one.name)).collect()
+        };
+        let (busy, alone) = (of(self.busy), of(self.alone));
+        let later =
+            |one: &&Behaviour| self.busy.contains(&one.name) || self.alone.contains(&one.name);
+        let sleeping: Vec<_> = chosen.iter().copied().filter(|one| !later(one)).collect();
         let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
         let fail = |name: &str| {
             failed.lock().unwrap_or_else(PoisonError::into_inner).push(self.called(name));
+        };
+        let run = |behaviour: &'static Behaviour| {
+            if !self.passes(behaviour, make) {
+                fail(behaviour.name);
+            }
         };
         let table = catch_unwind(AssertUnwindSafe(|| check_table(&make("table_is_complete"))));
         if table.is_err() {
             fail("table_is_complete");
         }
         std::thread::scope(|scope| {
-            for _ in 0..at_once.max(1) {
+            for _ in 0..self.at_once {
                 scope.spawn(|| {
-                    while let Some(behaviour) = together.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        if !self.passes(behaviour, make) {
-                            fail(behaviour.name);
-                        }
+                    while let Some(behaviour) = sleeping.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        run(behaviour);
                     }
                 });
             }
         });
-        for behaviour in single {
-            if !self.passes(behaviour, make) {
-                fail(behaviour.name);
-            }
+        turns.phase.wait();
+        busy.into_iter().for_each(run);
+        turns.phase.wait();
+        for behaviour in alone {
+            let _turn = turns.alone.lock().unwrap_or_else(PoisonError::into_inner);
+            run(behaviour);
         }
         failed.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
