@@ -12,7 +12,6 @@ use tenure_core::store::{Claim, Snapshot, Version};
 use tenure_core::{Error, ErrorKind, Operation};
 
 use crate::keys::{Keys, Kind};
-use crate::theirs::Theirs;
 use crate::wire::KeyValue;
 
 /// The field of a record that was written when its token wasn't known yet: the token is this and
@@ -27,6 +26,22 @@ pub(crate) type Left = HashMap<i64, Duration>;
 /// Rounds up what etcd said a lease has left.
 pub(crate) fn left_of(ttl: i64) -> Duration {
     u64::try_from(ttl).map_or(VANISHING, |seconds| Duration::from_secs(seconds + 1))
+}
+
+/// What stands in a neighbour's key.
+#[derive(Clone, Debug)]
+pub(crate) struct Theirs {
+    pub(crate) holder: String,
+    /// 0: none, so it doesn't end by itself.
+    pub(crate) lease: i64,
+    pub(crate) revision: i64,
+}
+
+impl Theirs {
+    pub(crate) fn read(key: &KeyValue) -> Self {
+        let holder = String::from_utf8_lossy(&key.value).into_owned();
+        Self { holder, lease: key.lease, revision: key.mod_revision }
+    }
 }
 
 /// Everything under one name, as one revision had it.

@@ -7,9 +7,8 @@ use tenure_core::identity::Name;
 use tenure_core::store::{Page, Query, Snapshot};
 use tenure_core::{Error, Operation};
 
-use crate::entry::{Entry, by_name};
+use crate::entry::{Entry, Theirs, by_name};
 use crate::link::Link;
-use crate::theirs::Theirs;
 use crate::wire::RangeRequest;
 
 /// How many keys a name may have that is listed, on an average; a page that has more is read on.

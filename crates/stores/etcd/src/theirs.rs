@@ -12,29 +12,15 @@ use tenure_core::record::{Record, State};
 use tenure_core::store::Snapshot;
 use tenure_core::timing::TTL_MAX;
 
-use crate::entry::{Entry, Left, version};
+use crate::entry::{Entry, Left, Theirs, version};
 use crate::keys::Keys;
 use crate::link::{delete, put};
-use crate::wire::{Compare, KeyValue, PutRequest, Request, RequestOp, TxnRequest};
+use crate::wire::{Compare, PutRequest, Request, RequestOp, TxnRequest};
 
 /// How long an entry is said to last that hangs on no lease.
 const ENDLESS: Duration = TTL_MAX;
 
-/// What stands in a neighbour's key.
-#[derive(Clone, Debug)]
-pub(crate) struct Theirs {
-    pub(crate) holder: String,
-    /// 0: none, so it doesn't end by itself.
-    pub(crate) lease: i64,
-    pub(crate) revision: i64,
-}
-
 impl Theirs {
-    pub(crate) fn read(key: &KeyValue) -> Self {
-        let holder = String::from_utf8_lossy(&key.value).into_owned();
-        Self { holder, lease: key.lease, revision: key.mod_revision }
-    }
-
     fn is_of(&self, instance: &Instance) -> bool {
         self.holder == holder_id(instance) || self.holder == anyone(instance.name())
     }
