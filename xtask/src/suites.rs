@@ -128,6 +128,8 @@ pub(crate) fn conformance(args: &[String]) -> Result<(), String> {
     }
     for Suite { store, package, servers, .. } in chosen {
         let mut tests = cargo(&["test", "--package", package, "--all-features"]);
+        // What takes longer than CI has.
+        tests.env("TENURE_TEST_WHOLE", "1");
         let _servers = with_servers(&mut tests, servers)?;
         step(&format!("the suite on {store}"), tests)?;
     }

@@ -33,6 +33,20 @@ const NOTICED: Duration = Duration::from_millis(100);
 /// How long a request is waited for that will have no answer.
 const PATIENCE: Duration = Duration::from_millis(700);
 
+/// How many behaviours run at once: they sleep more than they work.
+pub(crate) const AT_ONCE: usize = 24;
+/// Those that work, and would cost others the ttls that they have to keep.
+pub(crate) const ALONE_ON_THE_MACHINE: [&str; 8] = [
+    "one_winner_of_64",
+    "one_winner_of_64_on_expired",
+    "one_winner_across_endpoints",
+    "unique_over_10k_grants_from_64",
+    "renews_1000_in_one_beat",
+    "loss_of_one_of_1000_is_told_for_that_one",
+    "renews_10k_within_a_third_of_ttl",
+    "list_pages_2500_by_prefix",
+];
+
 /// Behaviours that need a server of their own: it is wiped or restarted, or all its writes are
 /// counted.
 const ALONE: [&str; 8] = [
