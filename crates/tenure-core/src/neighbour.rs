@@ -18,6 +18,9 @@ use crate::store::{Snapshot, Version};
 /// The metadata key of a record that was made up: which system's entry it shows.
 pub const LAYOUT: &str = "layout";
 
+/// Why a store's level is no more than `lease` where its names are shared.
+pub const LIMIT: &str = "names are shared by `layout`, and a neighbour's work carries no token";
+
 /// What stands for a neighbour whose own id has nothing in it that can be shown.
 const NAMELESS: &str = "nameless";
 

@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     fn keys(namespace: &str) -> Keys {
-        Keys::new("tenure/", &Namespace::new(namespace).unwrap(), Some(Layout::ha_mode()))
+        Keys::new("tenure/", &Namespace::new(namespace).unwrap(), Some(Layout::hamode()))
     }
 
     #[test]

@@ -4,9 +4,6 @@ use tenure_core::error::Error;
 
 /// What HAMode's keys begin with, unless its host says otherwise.
 const HAMODE_PREFIX: &str = "app_runtime_leases/";
-/// Why the level is no more than `lease` where names are shared.
-pub(crate) const LIMIT: &str =
-    "names are shared by `layout`, and a neighbour's work carries no token";
 /// The longest prefix, in bytes.
 const BYTES_MAX: usize = 255;
 
@@ -18,7 +15,7 @@ const BYTES_MAX: usize = 255;
 #[non_exhaustive]
 pub enum Layout {
     /// MaksIT.HAMode's: a key for each name.
-    HaMode {
+    Hamode {
         /// What stands before the name. There is no namespace in it.
         prefix: String,
     },
@@ -27,14 +24,14 @@ pub enum Layout {
 impl Layout {
     /// HAMode's keys, as it calls them by itself.
     #[must_use]
-    pub fn ha_mode() -> Self {
-        Self::HaMode { prefix: HAMODE_PREFIX.to_owned() }
+    pub fn hamode() -> Self {
+        Self::Hamode { prefix: HAMODE_PREFIX.to_owned() }
     }
 
     /// The layout of a URL's word, and what stands before its names if the URL says so.
     pub(crate) fn of_url(word: &str, prefix: Option<String>) -> Result<Self, Error> {
         match word {
-            "hamode" => Ok(Self::HaMode { prefix: prefix.unwrap_or(HAMODE_PREFIX.to_owned()) }),
+            "hamode" => Ok(Self::Hamode { prefix: prefix.unwrap_or(HAMODE_PREFIX.to_owned()) }),
             _ => Err(Error::invalid(format!("`{word}` is no layout; hamode is"))),
         }
     }
@@ -42,14 +39,14 @@ impl Layout {
     /// The word of `?layout=`.
     pub(crate) fn word(&self) -> &'static str {
         match self {
-            Self::HaMode { .. } => "hamode",
+            Self::Hamode { .. } => "hamode",
         }
     }
 
     /// What stands before every name.
     pub(crate) fn prefix(&self) -> &str {
         match self {
-            Self::HaMode { prefix } => prefix,
+            Self::Hamode { prefix } => prefix,
         }
     }
 

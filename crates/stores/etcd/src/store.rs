@@ -20,7 +20,6 @@ use crate::config::EtcdConfig;
 use crate::errors::{Effect, Failure};
 use crate::guard::{Guard, GuardedTxn};
 use crate::keys::Keys;
-use crate::layout::LIMIT;
 use crate::leases::TTL_LEAST;
 use crate::link::{Belief, Link, Seen, one, put, read_floor, seen};
 use crate::watch::Source;
@@ -85,7 +84,7 @@ impl EtcdStore {
         profile.level = Level::FencedTx;
         if config.layout.is_some() {
             profile.level = Level::Lease;
-            profile.limited_by = Some(LIMIT);
+            profile.limited_by = Some(tenure_core::neighbour::LIMIT);
         }
         profile.expiry = Expiry::StoreClock;
         profile.wake = Wake::Push(POLL);

@@ -18,12 +18,12 @@ use tenure_conformance::player::namespace;
 const ROUNDS: u64 = 200;
 
 /// One process of MaksIT.HAMode 1.0.6: a lease for each call, and up to two Txns.
-struct HaMode<'h> {
+struct Hamode<'h> {
     harness: &'h Etcd,
     hand: Hand,
 }
 
-impl HaMode<'_> {
+impl Hamode<'_> {
     fn key(&self, name: &str) -> Vec<u8> {
         self.harness.entry(&namespace(), name).unwrap().into_bytes()
     }
@@ -36,7 +36,7 @@ impl HaMode<'_> {
     }
 }
 
-impl Neighbour for HaMode<'_> {
+impl Neighbour for Hamode<'_> {
     fn acquire(&mut self, name: &str, holder: &str, ttl: Duration) -> bool {
         let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
         let question = LeaseGrantRequest { ttl: i64::try_from(seconds.max(1)).unwrap() };
@@ -72,7 +72,7 @@ impl Neighbour for HaMode<'_> {
 fn contended_rounds_with_hamode_have_one_holder() {
     let harness = Etcd::shared("contended");
     let connect =
-        || HaMode { harness: &harness, hand: Hand::on(&line("TENURE_TEST_ETCD"), "unused") };
+        || Hamode { harness: &harness, hand: Hand::on(&line("TENURE_TEST_ETCD"), "unused") };
     let mut contenders = Contenders::from_env();
     if std::env::var(ROUNDS_VARIABLE).is_err() {
         contenders.rounds = ROUNDS;

@@ -224,7 +224,7 @@ fn a_waiter_is_woken_by_what_a_neighbour_gives_back() {
 fn the_level_is_lease_and_doctor_says_why() {
     let server = Server::start();
     let mut config = config(&server.url(), &Namespace::default());
-    config.layout = Some(Layout::ha_mode());
+    config.layout = Some(Layout::hamode());
     let profile = open(config.clone()).profile().clone();
     assert_eq!(profile.level, Level::Lease);
     assert!(profile.limited_by.unwrap().contains("no token"));
@@ -244,7 +244,7 @@ fn a_permission_that_sharing_needs_is_missed_when_the_store_is_opened() {
     let server = Server::start();
     let url = server.url().replace("etcd://", "etcd://app:secret@");
     let mut config = config(&url, &Namespace::default());
-    config.layout = Some(Layout::ha_mode());
+    config.layout = Some(Layout::hamode());
     for words in [
         &["user", "add", "root", "--new-user-password=first"][..],
         &["user", "grant-role", "root", "root"],

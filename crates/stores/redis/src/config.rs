@@ -321,7 +321,7 @@ impl<'a> Options<'a> {
     fn layout(&mut self) -> Result<Option<Layout>, Error> {
         let Some(word) = self.take("layout") else { return Ok(None) };
         let mut layout = match word.as_str() {
-            "hamode" => Layout::ha_mode(),
+            "hamode" => Layout::hamode(),
             "leaderelection" => match self.take("layout_name") {
                 Some(name) => Layout::leader_election(Name::new(decoded(&name)?)?),
                 None => {
@@ -338,7 +338,7 @@ impl<'a> Options<'a> {
             }
         };
         match &mut layout {
-            Layout::HaMode { prefix } => {
+            Layout::Hamode { prefix } => {
                 *prefix = self.take("layout_prefix").unwrap_or(std::mem::take(prefix));
             }
             Layout::LeaderElection { key, .. } => {

@@ -7,9 +7,6 @@ use tenure_core::{Error, ErrorKind, Operation};
 const HAMODE_PREFIX: &str = "app_runtime_leases:";
 /// LeaderElection.Redis's one key, unless its host says otherwise.
 const ELECTION_KEY: &str = "leader-election-lock";
-/// Why the level is no more than `lease` where names are shared.
-pub(crate) const LIMIT: &str =
-    "names are shared by `layout`, and a neighbour's work carries no token";
 /// The longest prefix or key, in bytes.
 const BYTES_MAX: usize = 255;
 
@@ -21,7 +18,7 @@ const BYTES_MAX: usize = 255;
 #[non_exhaustive]
 pub enum Layout {
     /// MaksIT.HAMode's: a key for each name.
-    HaMode {
+    Hamode {
         /// What stands before the name. There is no namespace in it.
         prefix: String,
     },
@@ -37,8 +34,8 @@ pub enum Layout {
 impl Layout {
     /// HAMode's keys, as it calls them by itself.
     #[must_use]
-    pub fn ha_mode() -> Self {
-        Self::HaMode { prefix: HAMODE_PREFIX.to_owned() }
+    pub fn hamode() -> Self {
+        Self::Hamode { prefix: HAMODE_PREFIX.to_owned() }
     }
 
     /// LeaderElection.Redis's key, as it calls it by itself, for this name.
@@ -50,7 +47,7 @@ impl Layout {
     /// The word of `?layout=`.
     pub(crate) fn word(&self) -> &'static str {
         match self {
-            Self::HaMode { .. } => "hamode",
+            Self::Hamode { .. } => "hamode",
             Self::LeaderElection { .. } => "leaderelection",
         }
     }
@@ -58,7 +55,7 @@ impl Layout {
     /// The neighbour's key of a name. None: it has none for that.
     pub(crate) fn entry(&self, name: &Name) -> Option<String> {
         match self {
-            Self::HaMode { prefix } => Some(format!("{prefix}{name}")),
+            Self::Hamode { prefix } => Some(format!("{prefix}{name}")),
             Self::LeaderElection { name: shared, key } => (name == shared).then(|| key.clone()),
         }
     }
@@ -66,7 +63,7 @@ impl Layout {
     /// What its keys are, for an ACL.
     pub(crate) fn pattern(&self) -> String {
         match self {
-            Self::HaMode { prefix } => format!("{prefix}*"),
+            Self::Hamode { prefix } => format!("{prefix}*"),
             Self::LeaderElection { key, .. } => key.clone(),
         }
     }
@@ -74,7 +71,7 @@ impl Layout {
     /// A key that permissions can be tried on: the neighbour's own, or one that it can't have.
     pub(crate) fn trial(&self) -> &str {
         match self {
-            Self::HaMode { prefix } => prefix,
+            Self::Hamode { prefix } => prefix,
             Self::LeaderElection { key, .. } => key,
         }
     }
@@ -99,7 +96,7 @@ impl Layout {
     /// Whether it can be used beside tenure's own keys, which begin with `own`.
     pub(crate) fn check(&self, own: &str, in_cluster: bool) -> Result<(), Error> {
         let (option, text) = match self {
-            Self::HaMode { prefix } => ("layout_prefix", prefix),
+            Self::Hamode { prefix } => ("layout_prefix", prefix),
             Self::LeaderElection { key, .. } => ("layout_key", key),
         };
         if text.is_empty() || text.len() > BYTES_MAX {

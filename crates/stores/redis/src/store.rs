@@ -20,7 +20,7 @@ use tenure_core::{Error, ErrorKind, Operation};
 use crate::config::RedisConfig;
 use crate::errors::unintelligible;
 use crate::keys::BUCKETS;
-use crate::layout::{self, Layout};
+use crate::layout::Layout;
 use crate::list::Listing;
 use crate::nature::Nature;
 use crate::reply::{list, text};
@@ -90,7 +90,7 @@ impl RedisStore {
         profile.level = nature.level();
         if session.config.layout.is_some() && profile.level > Level::Lease {
             profile.level = Level::Lease;
-            profile.limited_by = Some(layout::LIMIT);
+            profile.limited_by = Some(tenure_core::neighbour::LIMIT);
         }
         profile.expiry = Expiry::StoreClock;
         profile.wake = Wake::Push(POLL);

@@ -70,7 +70,7 @@ impl Process<'_> {
 impl Neighbour for Process<'_> {
     fn acquire(&mut self, name: &str, holder: &str, ttl: Duration) -> bool {
         let (key, ttl) = (self.key(name), ttl.as_millis().to_string());
-        if let Word::HaMode = self.word {
+        if let Word::Hamode = self.word {
             return self.script(HAMODE_ACQUIRE, "0", &[&key, holder, &ttl]);
         }
         let mut command = redis::cmd("SET");
@@ -82,7 +82,7 @@ impl Neighbour for Process<'_> {
     fn release(&mut self, name: &str, holder: &str) {
         let key = self.key(name);
         match self.word {
-            Word::HaMode => self.script(HAMODE_RELEASE, "0", &[&key, holder]),
+            Word::Hamode => self.script(HAMODE_RELEASE, "0", &[&key, holder]),
             Word::LeaderElection(_) => self.script(ELECTION_RELEASE, "1", &[&key, holder]),
         };
     }
@@ -104,7 +104,7 @@ fn races(word: Word) {
 
 #[test]
 fn contended_rounds_with_hamode_have_one_holder() {
-    races(Word::HaMode);
+    races(Word::Hamode);
 }
 
 #[test]

@@ -38,7 +38,7 @@ impl Shop {
     }
 
     fn sharing(&self) -> RedisStore {
-        let layout = Layout::HaMode { prefix: format!("{}:theirs:", self.prefix) };
+        let layout = Layout::Hamode { prefix: format!("{}:theirs:", self.prefix) };
         let mut config = self.config();
         config.layout = Some(layout);
         try_open(config).unwrap()
@@ -253,7 +253,7 @@ fn the_level_is_lease_at_most_and_doctor_says_why() {
     let server = Server::start(&common::DURABLE);
     let mut config = server.config();
     assert_eq!(try_open(config.clone()).unwrap().profile().level, Level::Fenced);
-    config.layout = Some(Layout::ha_mode());
+    config.layout = Some(Layout::hamode());
     let store = try_open(config).unwrap();
     assert_eq!(store.profile().level, Level::Lease);
     assert!(store.profile().limited_by.unwrap().contains("no token"));
@@ -269,7 +269,7 @@ fn a_permission_that_sharing_needs_is_missed_when_the_store_is_opened() {
     let server = Server::start(&[]);
     let setup = {
         let mut config = server.config();
-        config.layout = Some(Layout::ha_mode());
+        config.layout = Some(Layout::hamode());
         try_open(config).unwrap().setup()
     };
     let rule = setup.lines().find_map(|line| line.strip_prefix("ACL SETUSER tenure on ")).unwrap();

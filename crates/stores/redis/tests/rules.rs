@@ -58,7 +58,7 @@ fn scripts_decide_as_the_core_does() {
 
 #[test]
 fn scripts_decide_as_the_core_does_where_names_are_shared() {
-    plays(|prefix| Some(Layout::HaMode { prefix: format!("{prefix}:hamode:") }));
+    plays(|prefix| Some(Layout::Hamode { prefix: format!("{prefix}:hamode:") }));
 }
 
 fn plays(layout: fn(&str) -> Option<Layout>) {

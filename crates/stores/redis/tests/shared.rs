@@ -9,5 +9,5 @@ use common::url_of;
 tenure_conformance::conformance!(|| Redis::shared(
     "redis (hamode)",
     Home::Shared(url_of("TENURE_TEST_REDIS")),
-    Word::HaMode,
+    Word::Hamode,
 ));

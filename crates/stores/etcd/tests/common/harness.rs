@@ -88,7 +88,7 @@ impl Etcd {
 
     fn config(&self, url: &str, namespace: &Namespace) -> EtcdConfig {
         let mut config = config(url, namespace);
-        config.layout = self.entry(namespace, "").map(|prefix| Layout::HaMode { prefix });
+        config.layout = self.entry(namespace, "").map(|prefix| Layout::Hamode { prefix });
         config
     }
 

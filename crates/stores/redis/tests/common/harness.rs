@@ -30,7 +30,7 @@ pub enum Home {
 /// With whom names are shared.
 #[derive(Clone, Copy)]
 pub enum Word {
-    HaMode,
+    Hamode,
     /// This one name.
     LeaderElection(&'static str),
 }
@@ -86,7 +86,7 @@ impl Redis {
         config.namespace = namespace.clone();
         config.prefix = self.prefix.clone();
         config.layout = self.layout.map(|word| match word {
-            Word::HaMode => Layout::HaMode { prefix: self.entry(namespace, "") },
+            Word::Hamode => Layout::Hamode { prefix: self.entry(namespace, "") },
             Word::LeaderElection(of) => {
                 Layout::LeaderElection { name: name(of), key: self.entry(namespace, of) }
             }
