@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use redis::Value;
+use serde::Serialize;
 use tenure_core::clock::Timestamp;
-use tenure_core::decide::{self, asked};
+use tenure_core::decide;
 use tenure_core::identity::{FencingToken, Instance, Name, Nonce, StoreId, Successor};
 use tenure_core::neighbour::Neighbour;
-use tenure_core::record::{FORMAT, Record, State};
+use tenure_core::record::{Bound, Happened, Metadata, Record, Reservation, State};
 use tenure_core::store::{Claim, Hold, Release, Snapshot, Version};
 use tenure_core::timing::TTL_MAX;
 use tenure_core::{Error, ErrorKind, Operation};
@@ -71,28 +72,76 @@ impl Row {
         Self { snapshot, writes: String::new() }
     }
 
-    fn of_lease(fields: &[Value], name: &Name, store: StoreId) -> Result<Self, Error> {
-        let [Value::BulkString(json), rest @ ..] = fields else { return Err(damaged(name)) };
-        let mut record = Record::from_json(json).map_err(|error| error.with_name(name))?;
+    /// A lease from its parts, in the order of common.lua; the last is its age.
+    fn of_lease(parts: &[Value], name: &Name, store: StoreId) -> Result<Self, Error> {
+        let part = |at: usize| parts.get(at).and_then(text);
+        let is = |at: usize| part(at).ok_or_else(|| damaged(name));
+        // What a newer release wrote may be of any shape: that is looked at first.
+        let format = is(0)?;
+        Record::from_json(format!(r#"{{"format":{format}}}"#).as_bytes())
+            .err()
+            .filter(|error| error.kind() == ErrorKind::Misconfigured)
+            .map_or(Ok(()), |error| Err(error.with_name(name)))?;
+        let (nonce, writes) = (is(2)?, is(6)?);
+        let assembled = (|| {
+            let mut record: Object = serde_json::from_str(part(1)?).ok()?;
+            let number = |at: usize| serde_json::from_str(part(at)?).ok();
+            let lines: Option<Vec<Json>> =
+                part(14)?.lines().map(|line| serde_json::from_str(line).ok()).collect();
+            let state = state(part(10)?, part(11)?, number(12)?)?;
+            record.extend([
+                ("format".to_owned(), number(0)?),
+                ("nonce".to_owned(), nonce.into()),
+                ("ttl_ms".to_owned(), number(3)?),
+                ("not_before_ms".to_owned(), number(4)?),
+                ("claim".to_owned(), part(8)?.into()),
+                ("token".to_owned(), number(9)?),
+                ("state".to_owned(), serde_json::to_value(state).ok()?),
+                ("transitions".to_owned(), lines?.into()),
+            ]);
+            match part(13)? {
+                "" => {}
+                order => drop(record.insert("order".to_owned(), serde_json::from_str(order).ok()?)),
+            }
+            if let Some(extra) = part(15) {
+                record.extend(serde_json::from_str::<Object>(extra).ok()?);
+            }
+            let age = Duration::from_micros(part(16)?.parse().ok()?);
+            Some((serde_json::from_value::<Record>(Json::Object(record)).ok()?, age))
+        })();
+        let (record, age) = assembled.ok_or_else(|| damaged(name))?;
         if record.name != *name {
             let message =
                 format!("its key holds the record of `{}`; somebody copied it", record.name);
             return Err(Error::new(ErrorKind::Corrupt, Operation::Read, message).with_name(name));
         }
-        let fields: Option<Vec<&str>> = rest.iter().map(text).collect();
-        let Some([nonce, ttl, not_before, age, writes]) = fields.as_deref() else {
-            return Err(damaged(name));
-        };
-        let millis =
-            |text: &str| text.parse().map(Duration::from_millis).map_err(|_| damaged(name));
-        record.nonce = nonce.parse().map_err(|_| damaged(name))?;
-        record.ttl = millis(ttl)?;
-        record.not_before = millis(not_before)?;
-        let age = age.parse().map(Duration::from_micros).map_err(|_| damaged(name))?;
         let version = version(writes, record.nonce);
         let snapshot = Snapshot { record, version, store, age: Some(age), holder_gone: false };
-        Ok(Self { snapshot, writes: (*writes).to_owned() })
+        Ok(Self { snapshot, writes: writes.to_owned() })
     }
+}
+
+type Json = serde_json::Value;
+type Object = serde_json::Map<String, Json>;
+
+/// A state from the words that scripts decide by. None: there is no such state.
+fn state(word: &str, reserved_for: &str, lasts: Json) -> Option<State> {
+    Some(match (word, reserved_for) {
+        ("held", _) => State::Held,
+        ("revoked", _) => State::Revoked,
+        ("released", "") => State::Released { reserved_for: None },
+        ("released", text) => {
+            let (incarnation, name) = text.split_once(' ')?;
+            let incarnation = match incarnation {
+                "*" => None,
+                incarnation => Some(incarnation.parse().ok()?),
+            };
+            let successor = Successor { name: name.parse().ok()?, incarnation };
+            let lasts = Duration::from_millis(lasts.as_u64()?);
+            State::Released { reserved_for: Some(Reservation { successor, lasts }) }
+        }
+        _ => return None,
+    })
 }
 
 pub(crate) fn damaged(name: &Name) -> Error {
@@ -130,35 +179,37 @@ fn successor(successor: &Successor) -> String {
     }
 }
 
-/// A JSON object's text without its end, so that more can be added.
-fn open_ended(object: &serde_json::Map<String, serde_json::Value>) -> String {
-    let mut text = serde_json::Value::from(object.clone()).to_string();
-    text.pop();
-    text
+/// What a grant says that no script decides by.
+#[derive(Serialize)]
+struct Granted<'a> {
+    name: &'a Name,
+    holder: &'a Instance,
+    acquired_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bound_to: Option<&'a Bound>,
+    metadata: &'a Metadata,
+}
+
+/// A grant's transition, without what the script alone knows: the token, and what was before.
+#[derive(Serialize)]
+struct Happening<'a> {
+    what: Happened,
+    who: &'a str,
+    at: Timestamp,
 }
 
 /// What acquire.lua is told of a claim.
 pub(crate) fn tell_claim(call: &mut Call, claim: &Claim) {
-    let granted = decide::granted(None, claim, FencingToken::FIRST);
-    let (mut record, mut transition) = (serde_json::Map::new(), serde_json::Map::new());
-    if let Ok(serde_json::Value::Object(object)) = serde_json::to_value(&granted) {
-        record = object;
-    }
-    // The token and the history are known there alone; the format stands first for a quick look.
-    let transitions = record.remove("transitions");
-    if let Some(serde_json::Value::Object(first)) =
-        transitions.and_then(|mut all| all.get_mut(0).map(serde_json::Value::take))
-    {
-        transition = first;
-    }
-    for elsewhere in ["token", "format"] {
-        record.remove(elsewhere);
-    }
-    for elsewhere in ["token", "why"] {
-        transition.remove(elsewhere);
-    }
-    let record = open_ended(&record);
-    let record = format!("{{\"format\":{FORMAT},{}", record.trim_start_matches('{'));
+    let granted = Granted {
+        name: &claim.name,
+        holder: &claim.instance,
+        acquired_at: claim.at,
+        bound_to: claim.bound_to.as_ref(),
+        metadata: &claim.metadata,
+    };
+    let who = claim.instance.to_string();
+    let mut transition = json(&Happening { what: Happened::Granted, who: &who, at: claim.at });
+    transition.pop();
     call.arg(claim.name.as_str())
         .number(claim.id)
         .arg(holder(&claim.instance))
@@ -167,8 +218,8 @@ pub(crate) fn tell_claim(call: &mut Call, claim: &Claim) {
         .number(whole_millis(claim.min_hold))
         .number(claim.nonce)
         .number(claim.above.map_or(0, FencingToken::get))
-        .arg(record)
-        .arg(open_ended(&transition));
+        .arg(json(&granted))
+        .arg(transition);
 }
 
 /// What renew.lua is told of a hold.
@@ -185,12 +236,11 @@ pub(crate) fn tell_hold(call: &mut Call, hold: &Hold) {
 
 /// What release.lua is told of a release.
 pub(crate) fn tell_release(call: &mut Call, release: &Release) {
-    let (state, transition) = decide::released_as(release);
+    let (_, transition) = decide::released_as(release);
     call.arg(holder(&release.instance))
         .number(release.claim)
         .number(release.token)
         .number(release.nonce)
-        .arg(json(&state))
         .arg(json(&transition))
         .arg(release.successor.as_ref().map(|to| successor(&to.successor)).unwrap_or_default())
         .number(release.successor.as_ref().map_or(0, |to| whole_millis(to.lasts)));
@@ -203,15 +253,16 @@ pub(crate) fn tell_marked(call: &mut Call, row: &Row, marked: &Record) {
         State::Revoked => "revoked",
         _ => "released",
     };
+    let past: Vec<String> = marked.transitions.iter().map(|line| json(line) + "\n").collect();
     call.arg(&row.writes)
         .number(row.snapshot.record.nonce)
-        .arg(marked.to_json())
         .number(marked.nonce)
         .number(whole_millis(marked.not_before))
         .arg(state)
-        .arg(if asked(marked).is_some() { "resign" } else { "" });
+        .arg(marked.order.as_ref().map(json).unwrap_or_default())
+        .arg(past.concat());
 }
 
-fn json(value: &impl serde::Serialize) -> String {
+fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("every part of a record has a JSON form")
 }

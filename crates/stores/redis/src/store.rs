@@ -319,11 +319,8 @@ fn renewed(hold: &Hold, origin: Origin, answer: &Value) -> Result<Renewed, Error
         }
         Some(("asked", [writes, Value::BulkString(json)])) => {
             let version = now(writes).ok_or_else(|| unintelligible(Operation::Renew))?;
-            let record = Record::from_json(json).map_err(|error| error.with_name(&hold.name))?;
-            Ok(match decide::asked(&record) {
-                Some(order) => Renewed::Asked(version, Box::new(order.clone())),
-                None => Renewed::Renewed(version),
-            })
+            let order = serde_json::from_slice(json).map_err(|_| damaged(&hold.name))?;
+            Ok(Renewed::Asked(version, Box::new(order)))
         }
         _ => Err(unintelligible(Operation::Renew)),
     }

@@ -21,10 +21,11 @@ use tenure_core::store::{
 use tenure_redis::redis::Value;
 use tenure_redis::{Layout, RedisConfig, RedisStore};
 
-/// How many runs there are, each from a seed of its own, and how long each is.
-const SEEDS: u64 = 30;
-const STEPS: usize = 250;
-/// How far apart two ages may be: the time that requests take.
+/// How many runs there are, each from a seed of its own, and how long each is: a run's requests
+/// must not take so long that the server's clock gets far ahead of the other.
+const SEEDS: u64 = 75;
+const STEPS: usize = 100;
+/// How far apart two ages may be: the time that a run's requests take.
 const APART: Duration = Duration::from_millis(900);
 
 /// Both stores, and one clock for both.

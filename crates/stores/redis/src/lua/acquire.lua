@@ -2,48 +2,29 @@
 --
 -- KEYS: the store, the index of names, a lease for each claim. ARGV from `items` on, for each:
 -- name, id, holder, holder of any incarnation, ttl, min-hold, nonce, token to be above, the
--- record's JSON without its end, its transition's JSON without its end. ARGV[4]: the channel.
+-- grant's JSON, its transition's JSON without its end. ARGV[4]: the channel.
 
 local FIELDS = 10
 local TOKEN_MAX = '9223372036854775807'
-
--- What a grant carries over: past transitions, and fields that a newer release wrote.
-local KNOWN = {format = 1, name = 1, holder = 1, claim = 1, nonce = 1, token = 1, ttl_ms = 1,
-  acquired_at = 1, state = 1, not_before_ms = 1, order = 1, bound_to = 1, metadata = 1,
-  transitions = 1}
-
-local function carried(row)
-  local list, by_key = members(row.record)
-  local past = list and last(by_key.transitions, TRANSITIONS_MAX - 1)
-  if not past then return nil end
-  local unknown = ''
-  for _, member in ipairs(list) do
-    if not KNOWN[member.key] then
-      unknown = unknown .. ',"' .. member.key .. '":' .. member.text
-    end
-  end
-  return past, unknown
-end
 
 local function acquire(key, a, n)
   local name, id, holder, anyone = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3]
   local ttl, min_hold, nonce, floor = ARGV[a + 4], ARGV[a + 5], ARGV[a + 6], ARGV[a + 7]
   local row = row(key)
-  local past, unknown, why, writes = '', '', 'first grant', '1'
+  local past, why, writes = '', 'first grant', '1'
   if row then
     if not writable(row) then return {'refused', shown(row)} end
     if row.claim == id then
       local ours = row.holder == holder and row.state == 'held'
       if ours and row.age < row.ttl * 1000 and (not entries or entries.is_of(n, holder)) then
-        return {'granted', row.token, row.writes, row.nonce}
+        return {'granted', row.token, whole(row.writes), row.fields[3]}
       end
       return {'refused', entries and entries.foreign(n, row) or shown(row)}
     end
     if taken(row, holder, anyone) then return {'refused', shown(row)} end
-    past, unknown = carried(row)
-    if not past then return {'refused', shown(row)} end
+    past = row.past
     why = row.state == 'released' and 'it was free' or 'the grant before had ended'
-    writes = whole(tonumber(row.writes) + 1)
+    writes = whole(row.writes + 1)
     if above(row.token, floor) then floor = row.token end
   end
   local foreign = entries and entries.foreign(n, row, holder, anyone)
@@ -54,12 +35,11 @@ local function acquire(key, a, n)
   redis.call('HINCRBY', KEYS[1], 'token', 1)
   -- Not what HINCRBY says: that has gone through one of Lua's numbers.
   counted = redis.call('HGET', KEYS[1], 'token')
-  local record = ARGV[a + 8] .. ',"token":' .. counted .. ',"transitions":[' .. past
-    .. ARGV[a + 9] .. ',"token":' .. counted .. ',"why":"' .. why .. '"}]' .. unknown .. '}'
-  redis.call('HSET', key, 'format', FORMAT, 'record', record, 'nonce', nonce, 'ttl', ttl,
+  past = history(past, ARGV[a + 9] .. ',"token":' .. counted .. ',"why":"' .. why .. '"}')
+  redis.call('HSET', key, 'format', FORMAT, 'grant', ARGV[a + 8], 'nonce', nonce, 'ttl', ttl,
     'not_before', min_hold, 'written', whole(now), 'writes', writes, 'holder', holder,
     'claim', id, 'token', counted, 'state', 'held', 'successor', '', 'reserved', '0',
-    'asked', '')
+    'order', '', 'past', past)
   keep(key, ttl + min_hold)
   if entries then entries.take(n, holder, ttl) end
   redis.call('ZADD', KEYS[2], 0, name)

@@ -26,114 +26,51 @@ local function whole(number) return string.format('%.0f', number) end
 -- The record format that this release writes, and the newest that it reads.
 local FORMAT = '1'
 
--- What is kept of a name. Decisions are made from these fields; the record's JSON is carried
--- along, and `format` says what it is written in. nonce, ttl and not_before stand for the record's own fields of these names: a renewal
--- rewrites them, and leaves the JSON alone. Durations are in ms, `written` is in us.
+-- What is kept of a name, in parts, so that no script takes JSON apart: `grant` says who was
+-- granted what, and stays until the next grant; `past` is what happened, a line of JSON each;
+-- `extra` belongs to newer releases, and is left alone like any field that isn't listed here.
+-- Durations are in ms, `written` is in us.
+local FIELDS_KEPT = {'format', 'grant', 'nonce', 'ttl', 'not_before', 'written', 'writes', 'holder',
+  'claim', 'token', 'state', 'successor', 'reserved', 'order', 'past', 'extra'}
+
 local function row(key)
-  local f = redis.call('HMGET', key, 'record', 'nonce', 'ttl', 'not_before', 'written', 'writes',
-    'holder', 'claim', 'token', 'state', 'successor', 'reserved', 'asked')
-  if not f[1] then return nil end
-  local ttl, not_before = tonumber(f[3] or ''), tonumber(f[4] or '')
-  local written, reserved = tonumber(f[5] or ''), tonumber(f[12] or '')
-  local found = {record = f[1], nonce = f[2] or '', ttl_text = f[3] or '',
-    not_before_text = f[4] or '', writes = f[6] or '', age = 0}
-  if not (f[2] and ttl and not_before and written and f[6] and f[7] and f[8] and f[9] and f[10]
-      and f[11] and reserved and f[13]) then
+  local f = redis.call('HMGET', key, unpack(FIELDS_KEPT))
+  if not f[1] and not f[2] then return nil end
+  local found = {fields = f, broken = false, age = 0}
+  for i = 1, 15 do found.broken = found.broken or not f[i] end
+  found.ttl, found.not_before = tonumber(f[4] or ''), tonumber(f[5] or '')
+  local written, writes = tonumber(f[6] or ''), tonumber(f[7] or '')
+  found.reserved = tonumber(f[13] or '')
+  if found.broken or not (found.ttl and found.not_before and written and writes and found.reserved)
+  then
     found.broken = true
     return found
   end
-  found.ttl, found.not_before, found.reserved = ttl, not_before, reserved
-  found.holder, found.claim, found.token, found.state = f[7], f[8], f[9], f[10]
-  found.successor, found.asked = f[11], f[13]
+  found.format, found.writes, found.holder, found.claim = f[1], writes, f[8], f[9]
+  found.token, found.state, found.successor, found.past = f[10], f[11], f[12], f[15]
   found.age = math.max(0, now - written)
   return found
 end
 
--- A row as the caller reads it.
+-- A row as the caller reads it: its fields, and its age behind them.
 local function shown(row)
-  return {row.record, row.nonce, row.ttl_text, row.not_before_text, whole(row.age), row.writes}
+  row.fields[#FIELDS_KEPT + 1] = whole(row.age)
+  return row.fields
 end
 
--- The position of the quote that ends the string which begins at `at`.
-local function closing(text, at)
-  local hit = at
-  while true do
-    hit = string.find(text, '["\\]', hit + 1)
-    if not hit or string.sub(text, hit, hit) == '"' then return hit end
-    hit = hit + 1
-  end
-end
-
--- The position behind the JSON value that begins at `at`.
-local function behind(text, at)
-  local depth = 0
-  while true do
-    local from, _, mark = string.find(text, '(["%[%]{},])', at)
-    if not from then return nil end
-    if mark == '"' then
-      from = closing(text, from)
-      if not from then return nil end
-    elseif mark == '[' or mark == '{' then
-      depth = depth + 1
-    elseif depth == 0 then
-      return from
-    elseif mark ~= ',' then
-      depth = depth - 1
-    end
-    at = from + 1
-  end
-end
-
--- The members of a JSON object as text, in order and by key; nothing is decoded, so nothing
--- that a newer release wrote is changed by a number or an empty list that Lua can't keep.
-local function members(text)
-  local list, by_key = {}, {}
-  local at = string.match(text, '^%s*{%s*()')
-  if not at then return nil end
-  if string.sub(text, at, at) == '}' then return list, by_key end
-  while true do
-    local quote = string.match(text, '^%s*()"', at)
-    local closed = quote and closing(text, quote)
-    local value = closed and string.match(text, '^%s*:%s*()', closed + 1)
-    local to = value and behind(text, value)
-    if not to then return nil end
-    local key = string.sub(text, quote + 1, closed - 1)
-    local member = {key = key, text = string.sub(text, value, to - 1)}
-    list[#list + 1], by_key[key] = member, member.text
-    local mark = string.sub(text, to, to)
-    if mark == '}' then return list, by_key end
-    if mark ~= ',' then return nil end
-    at = to + 1
-  end
-end
-
--- The last elements of a JSON list, each followed by a comma.
-local function last(text, count)
-  local elements = {}
-  local at = string.match(text or '[]', '^%s*%[%s*()')
-  if not at then return nil end
-  text = text or '[]'
-  while string.sub(text, at, at) ~= ']' do
-    local to = behind(text, at)
-    if not to then return nil end
-    elements[#elements + 1] = string.sub(text, at, to - 1)
-    at = to
-    if string.sub(text, at, at) == ',' then at = at + 1 end
-  end
-  local kept = ''
-  for i = math.max(1, #elements - count + 1), #elements do kept = kept .. elements[i] .. ',' end
-  return kept
+-- Whether a record can be written: it is one, and of no newer format.
+local function writable(row)
+  local format = not row.broken and tonumber(row.format)
+  return format and format <= tonumber(FORMAT)
 end
 
 local TRANSITIONS_MAX = 8
 
--- Whether a record can be written: it is one, and of no newer format.
-local function writable(row)
-  if row.broken then return false end
-  if string.sub(row.record, 1, 12) == '{"format":1,' then return true end
-  local _, by_key = members(row.record)
-  local format = by_key and tonumber(by_key.format or '')
-  return format ~= nil and format <= tonumber(FORMAT)
+-- What happened, with one line more, and the oldest left out that are too many.
+local function history(past, line)
+  local _, count = string.gsub(past, '\n', '')
+  for _ = TRANSITIONS_MAX, count do past = string.sub(past, string.find(past, '\n', 1, true) + 1) end
+  return past .. line .. '\n'
 end
 
 -- How long a key outlives the grant that is in it: a late copy of a claim still finds its own

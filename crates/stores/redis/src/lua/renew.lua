@@ -13,10 +13,10 @@ local function refused(key, n)
   return {'not_held', shown(row)}
 end
 
--- Of a grant in force only this is read: the record, the bulk of it, stays where it is.
+-- Of a grant in force only this is read: the bulk of it stays where it is.
 local function renew(key, a, n)
   local f = redis.call('HMGET', key, 'holder', 'claim', 'token', 'state', 'ttl', 'written',
-    'writes', 'asked', 'format')
+    'writes', 'order', 'format')
   local ttl, written, writes = tonumber(f[5] or ''), tonumber(f[6] or ''), tonumber(f[7] or '')
   local ours = f[1] == ARGV[a] and f[2] == ARGV[a + 1] and f[3] == ARGV[a + 2] and f[4] == 'held'
   if not (ours and ttl and written and writes and f[8] and f[9] == FORMAT) then
@@ -31,7 +31,7 @@ local function renew(key, a, n)
   redis.call('HSET', key, 'nonce', ARGV[a + 5], 'ttl', ARGV[a + 3], 'not_before', ARGV[a + 4],
     'written', whole(now), 'writes', writes)
   keep(key, ARGV[a + 3] + ARGV[a + 4])
-  if f[8] ~= '' then return {'asked', writes, redis.call('HGET', key, 'record')} end
+  if f[8] ~= '' then return {'asked', writes, f[8]} end
   return {'renewed', writes}
 end
 

@@ -275,15 +275,33 @@ impl Harness for Redis {
 
     fn raw_read(&self, namespace: &Namespace, name: &Name) -> Option<Vec<u8>> {
         let (key, mut connection) = self.lease(namespace, name)?;
-        redis::cmd("HGET").arg(key).arg("record").query(&mut connection).unwrap()
+        let mut command = redis::cmd("HMGET");
+        let parts: [Option<String>; 4] = command
+            .arg(key)
+            .arg(&["format", "extra", "state", "writes"])
+            .query(&mut connection)
+            .unwrap();
+        let [format, extra, state, writes] = parts;
+        // What a test looks at, as it would stand in one JSON object.
+        let mut record: serde_json::Value =
+            serde_json::from_str(extra.as_deref().unwrap_or("{}")).unwrap();
+        record["format"] = format?.parse().unwrap();
+        record["state"] = state?.into();
+        record["writes"] = writes?.into();
+        Some(record.to_string().into_bytes())
     }
 
     fn raw_write(&self, namespace: &Namespace, name: &Name, json: &[u8]) {
         let (key, mut connection) = self.lease(namespace, name).unwrap();
         // As the release would write it that wrote such a record.
-        let record: serde_json::Value = serde_json::from_slice(json).unwrap();
+        let mut record: serde_json::Value = serde_json::from_slice(json).unwrap();
+        let record = record.as_object_mut().unwrap();
+        let [format, state, _] = ["format", "state", "writes"].map(|part| record.remove(part));
+        let state = state.unwrap();
+        let state = state.as_str().map_or_else(|| state["is"].to_string(), str::to_owned);
         let mut command = redis::cmd("HSET");
-        command.arg(key).arg("record").arg(json).arg("format").arg(record["format"].to_string());
+        command.arg(key).arg("format").arg(format.unwrap().to_string()).arg("state").arg(state);
+        command.arg("extra").arg(serde_json::to_string(record).unwrap());
         command.query::<()>(&mut connection).unwrap();
     }
 
