@@ -4,7 +4,9 @@
 -- any language.
 --
 -- They go by their index even where a table was just made and the planner believes it empty; what
--- it then thinks a plain scan costs must not make it compile each statement.
+-- it then thinks a plain scan costs must not make it compile each statement. Their plans are
+-- generic: for a single name the planner thinks a plan of its own cheaper, and so makes one at
+-- each call, which took longer than the call.
 --
 -- Durations are in milliseconds, ages in microseconds. The number at the end of a name is the
 -- version of its parameters: a newer release adds others, and leaves these to the older one.
@@ -134,7 +136,7 @@ CREATE OR REPLACE FUNCTION {schema}.acquire_1(
     unanswered bigint[], watched text[], above bigint[], ats bigint[], records text[]
 ) RETURNS TABLE (item bigint, outcome text, token bigint, version text, snapshot text, age bigint)
 LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog SET lock_timeout = '250ms'
+SET search_path = pg_catalog SET lock_timeout = '250ms' SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
@@ -231,7 +233,8 @@ CREATE OR REPLACE FUNCTION {schema}.renew_1(
     item bigint, version text, asked text, snapshot text, age bigint, shown bigint
 )
 LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog SET enable_seqscan = off SET jit = off AS $$
+SET search_path = pg_catalog SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     about {schema}.store := {schema}.opened_1(expected_store);
@@ -274,7 +277,8 @@ CREATE OR REPLACE FUNCTION {schema}.release_1(
     tokens bigint[], nonces text[], states text[], transitions text[], transfers boolean[]
 ) RETURNS TABLE (item bigint, version text, snapshot text, age bigint)
 LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog SET enable_seqscan = off SET jit = off AS $$
+SET search_path = pg_catalog SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     about {schema}.store := {schema}.opened_1(expected_store);
@@ -319,7 +323,8 @@ END $$;
 CREATE OR REPLACE FUNCTION {schema}.read_1(expected_store text, in_namespace text, names text[])
 RETURNS TABLE (item bigint, version text, snapshot text, age bigint)
 LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog SET enable_seqscan = off SET jit = off AS $$
+SET search_path = pg_catalog SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     about {schema}.store := {schema}.opened_1(expected_store);
@@ -336,7 +341,8 @@ CREATE OR REPLACE FUNCTION {schema}.list_1(
     expected_store text, in_namespace text, first text, after text, last text, most bigint
 ) RETURNS TABLE (name text, version text, snapshot text, age bigint)
 LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog SET enable_seqscan = off SET jit = off AS $$
+SET search_path = pg_catalog SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     about {schema}.store := {schema}.opened_1(expected_store);
@@ -356,7 +362,8 @@ CREATE OR REPLACE FUNCTION {schema}.swap_1(
     new_nonce text, new_not_before bigint, new_record text
 ) RETURNS TABLE (version text, age bigint)
 LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog SET enable_seqscan = off SET jit = off AS $$
+SET search_path = pg_catalog SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     about {schema}.store := {schema}.opened_1(expected_store);
@@ -379,7 +386,8 @@ CREATE OR REPLACE FUNCTION {schema}.guard_1(
     expected_store text, in_namespace text, in_name text, in_token bigint
 ) RETURNS void
 LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog SET enable_seqscan = off SET jit = off AS $$
+SET search_path = pg_catalog SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET jit = off AS $$
 DECLARE
     about {schema}.store;
     l     {schema}.leases;

@@ -49,6 +49,27 @@ BEGIN
         JOIN unnest(wanted) AS pick(number) USING (number));
 END $$;
 
+-- The entries of names. What names the table is planned at each call, so it is this alone.
+CREATE OR REPLACE FUNCTION {schema}.hamode_entries_1(theirs text, names text[]) RETURNS TABLE (
+    lease_name text, holder_id text, version bigint, acquired timestamptz, expires timestamptz
+) LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN QUERY EXECUTE format('SELECT lease_name::text, holder_id::text, version::bigint,
+        acquired_at_utc, expires_at_utc FROM %s WHERE lease_name = ANY ($1)', theirs) USING names;
+END $$;
+
+-- Locks the entries of names, all or what nobody else has locked, and says whose they are.
+CREATE OR REPLACE FUNCTION {schema}.hamode_lock_1(theirs text, names text[], skip boolean)
+RETURNS text[] LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    locked text[];
+BEGIN
+    EXECUTE format('SELECT array_agg(lease_name) FROM (SELECT lease_name::text FROM %s
+        WHERE lease_name = ANY ($1) ORDER BY lease_name COLLATE "C" FOR NO KEY UPDATE %s)
+        AS locked', theirs, CASE WHEN skip THEN 'SKIP LOCKED' END) INTO locked USING names;
+    RETURN coalesce(locked, '{}');
+END $$;
+
 -- What claims would come to as things are: 'free' where both sides say so.
 CREATE OR REPLACE FUNCTION {schema}.hamode_claim_1(
     theirs text, skew_ms bigint, clock text, in_namespace text, names text[], holder_names text[],
@@ -58,36 +79,36 @@ CREATE OR REPLACE FUNCTION {schema}.hamode_claim_1(
     neighbour text, entry_since bigint, entry_left bigint, entry_version text
 )
 LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog SET enable_seqscan = off SET jit = off AS $$
+SET search_path = pg_catalog SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET jit = off AS $$
+#variable_conflict use_column
 BEGIN
-    RETURN QUERY EXECUTE format('
-        SELECT c.item, decided.outcome, l.token, l.writes || ''-'' || l.nonce,
-            CASE WHEN l.name IS NOT NULL AND decided.outcome IN (''refused'', ''unreadable'')
+    RETURN QUERY
+        SELECT c.item, decided.outcome, l.token, l.writes || '-' || l.nonce,
+            CASE WHEN l.name IS NOT NULL AND decided.outcome IN ('refused', 'unreadable')
                 THEN {schema}.record_1(l) END,
-            aged.age, CASE WHEN left_us IS NOT NULL THEN t.holder_id::text END,
-            (extract(epoch FROM t.acquired_at_utc) * 1000)::bigint, left_us,
-            t.version || ''-'' || t.holder_id
-        FROM unnest($1, $2, $3, $4, $5, $6) WITH ORDINALITY
+            aged.age, CASE WHEN left_us IS NOT NULL THEN t.holder_id END,
+            (extract(epoch FROM t.acquired) * 1000)::bigint, left_us,
+            t.version || '-' || t.holder_id
+        FROM unnest(names, holder_names, incarnations, claims, unanswered, watched)
+            WITH ORDINALITY
             AS c(name, holder_name, incarnation, claim, unanswered, watched, item)
-        LEFT JOIN {schema}.leases AS l ON l.namespace = $7 AND l.name = c.name
-        LEFT JOIN %s AS t ON t.lease_name = c.name
-        CROSS JOIN LATERAL (SELECT {schema}.age_1(l.written, $8) AS age,
-            c.holder_name || ''/'' || c.incarnation AS me OFFSET 0) AS aged
+        LEFT JOIN {schema}.leases AS l ON l.namespace = in_namespace AND l.name = c.name
+        LEFT JOIN {schema}.hamode_entries_1(theirs, names) AS t ON t.lease_name = c.name
+        CROSS JOIN LATERAL (SELECT {schema}.age_1(l.written, clock) AS age,
+            c.holder_name || '/' || c.incarnation AS me OFFSET 0) AS aged
         CROSS JOIN LATERAL (SELECT {schema}.claim_1(l, aged.age, c.holder_name, c.incarnation,
             c.claim, c.unanswered, c.watched) AS ours OFFSET 0) AS by_ours
-        CROSS JOIN LATERAL (SELECT CASE WHEN ours IN (''free'', ''found'') THEN
-            {schema}.hamode_left_1(t.holder_id, t.expires_at_utc, $9,
+        CROSS JOIN LATERAL (SELECT CASE WHEN ours IN ('free', 'found') THEN
+            {schema}.hamode_left_1(t.holder_id, t.expires, skew_ms,
                 {schema}.holder_id_1(l.holder), me) END AS left_us OFFSET 0) AS by_theirs
         CROSS JOIN LATERAL (SELECT CASE
-            WHEN left_us IS NOT NULL THEN ''refused''
+            WHEN left_us IS NOT NULL THEN 'refused'
             -- What is found is held only as long as a renewal could prolong it.
-            WHEN ours = ''found''
-                AND (t.holder_id = me AND t.expires_at_utc > {schema}.clock()) IS NOT TRUE
-                THEN ''refused''
+            WHEN ours = 'found' AND (t.holder_id = me AND t.expires > {schema}.clock()) IS NOT TRUE
+                THEN 'refused'
             ELSE ours END AS outcome) AS decided
-        ORDER BY c.item', theirs)
-        USING names, holder_names, incarnations, claims, unanswered, watched, in_namespace, clock,
-            skew_ms;
+        ORDER BY c.item;
 END $$;
 
 -- Grants what is free on both sides. A claim that is refused writes nothing, and waits for nobody.
@@ -101,7 +122,7 @@ CREATE OR REPLACE FUNCTION {schema}.hamode_acquire_1(
     neighbour text, entry_since bigint, entry_left bigint, entry_version text
 )
 LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog SET lock_timeout = '250ms'
+SET search_path = pg_catalog SET lock_timeout = '250ms' SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
@@ -112,12 +133,16 @@ DECLARE
     -- locked here, and again those that are still undecided.
     looked  bigint[] := ARRAY(SELECT generate_series(1, cardinality(names)) ORDER BY 1);
     free    bigint[];
+    -- Those of them that have no entry yet.
+    missing bigint[];
     waiting bigint[] := '{}';
     locks   boolean := false;
+    locked  text[];
     each    record;
 BEGIN
     LOOP
         free := '{}';
+        missing := '{}';
         FOR each IN SELECT * FROM {schema}.hamode_claim_1(theirs, skew_ms, about.clock,
             in_namespace, {schema}.picked_1(names, looked),
             {schema}.picked_1(holder_names, looked), {schema}.picked_1(incarnations, looked),
@@ -126,6 +151,9 @@ BEGIN
         LOOP
             IF each.outcome = 'free' THEN
                 free := free || looked[each.item];
+                IF each.entry_version IS NULL THEN
+                    missing := missing || looked[each.item];
+                END IF;
                 CONTINUE;
             END IF;
             item := looked[each.item];
@@ -144,20 +172,19 @@ BEGIN
         IF NOT locks AND free <> '{}' THEN
             -- Nobody can take what is locked here, and it is looked at once more. What another
             -- has locked is looked at in a moment.
-            EXECUTE format('INSERT INTO %1$s
-                    (lease_name, holder_id, version, acquired_at_utc, expires_at_utc)
-                SELECT name, holder_name || ''/'' || incarnation, 0, $4, $4
-                FROM unnest($1, $2, $3) AS each(name, holder_name, incarnation)
-                WHERE NOT EXISTS (SELECT FROM %1$s AS t WHERE t.lease_name = each.name)
-                ORDER BY name COLLATE "C" ON CONFLICT DO NOTHING', theirs)
-                USING {schema}.picked_1(names, free), {schema}.picked_1(holder_names, free),
-                    {schema}.picked_1(incarnations, free), timestamptz '1970-01-01Z';
-            EXECUTE format('SELECT coalesce(array_agg(item ORDER BY item), ''{}'') FROM (
-                    SELECT each.item FROM unnest($1, $2) AS each(name, item)
-                    JOIN %s AS t ON t.lease_name = each.name
-                    ORDER BY each.name COLLATE "C" FOR NO KEY UPDATE OF t SKIP LOCKED
-                ) AS locked', theirs)
-                INTO looked USING {schema}.picked_1(names, free), free;
+            IF missing <> '{}' THEN
+                EXECUTE format('INSERT INTO %s
+                        (lease_name, holder_id, version, acquired_at_utc, expires_at_utc)
+                    SELECT name, holder_name || ''/'' || incarnation, 0, $4, $4
+                    FROM unnest($1, $2, $3) AS each(name, holder_name, incarnation)
+                    ORDER BY name COLLATE "C" ON CONFLICT DO NOTHING', theirs)
+                    USING {schema}.picked_1(names, missing),
+                        {schema}.picked_1(holder_names, missing),
+                        {schema}.picked_1(incarnations, missing), timestamptz '1970-01-01Z';
+            END IF;
+            locked := {schema}.hamode_lock_1(theirs, {schema}.picked_1(names, free), true);
+            looked := ARRAY(SELECT item FROM unnest(free) AS item
+                WHERE names[item] = ANY (locked) ORDER BY 1);
             waiting := ARRAY(SELECT * FROM unnest(free) EXCEPT SELECT * FROM unnest(looked)
                 ORDER BY 1);
             locks := true;
@@ -222,7 +249,8 @@ CREATE OR REPLACE FUNCTION {schema}.hamode_renew_1(
     neighbour text, entry_since bigint, entry_left bigint, entry_version text
 )
 LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog SET enable_seqscan = off SET jit = off AS $$
+SET search_path = pg_catalog SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     theirs  text := format('%I.%I', their_schema, their_table);
@@ -231,12 +259,10 @@ DECLARE
     each    record;
     t       record;
 BEGIN
-    EXECUTE format('SELECT array_agg(item) FROM (
-            SELECT each.item FROM unnest($1, $2) WITH ORDINALITY AS each(name, holder, item)
-            JOIN %s AS t ON t.lease_name = each.name
-            WHERE t.holder_id = {schema}.holder_id_1(each.holder) AND t.expires_at_utc > $3
-            ORDER BY each.name COLLATE "C" FOR NO KEY UPDATE OF t
-        ) AS kept', theirs) INTO kept USING names, holders, {schema}.clock();
+    PERFORM {schema}.hamode_lock_1(theirs, names, false);
+    kept := ARRAY(SELECT each.item FROM unnest(names, holders) WITH ORDINALITY AS each(name, holder, item)
+        JOIN {schema}.hamode_entries_1(theirs, names) AS t ON t.lease_name = each.name
+        WHERE t.holder_id = {schema}.holder_id_1(each.holder) AND t.expires > {schema}.clock());
     IF cardinality(kept) IS DISTINCT FROM cardinality(names) THEN
         -- No record has the claim null.
         claims := ARRAY(SELECT CASE WHEN found.item IS NOT NULL THEN claim END
@@ -257,14 +283,13 @@ BEGIN
         IF snapshot IS NULL THEN
             renewed := renewed || item;
         ELSE
-            EXECUTE format('SELECT holder_id, version, acquired_at_utc, expires_at_utc
-                FROM %s WHERE lease_name = $1', theirs) INTO t USING names[item];
-            entry_left := {schema}.hamode_left_1(t.holder_id, t.expires_at_utc, skew_ms,
+            SELECT * INTO t FROM {schema}.hamode_entries_1(theirs, ARRAY[names[item]]);
+            entry_left := {schema}.hamode_left_1(t.holder_id, t.expires, skew_ms,
                 (SELECT {schema}.holder_id_1(l.holder) FROM {schema}.leases AS l
                     WHERE l.namespace = in_namespace AND l.name = names[item]),
                 {schema}.holder_id_1(holders[item]));
             neighbour := CASE WHEN entry_left IS NOT NULL THEN t.holder_id END;
-            entry_since := (extract(epoch FROM t.acquired_at_utc) * 1000)::bigint;
+            entry_since := (extract(epoch FROM t.acquired) * 1000)::bigint;
             entry_version := t.version || '-' || t.holder_id;
         END IF;
         RETURN NEXT;
@@ -288,17 +313,16 @@ CREATE OR REPLACE FUNCTION {schema}.hamode_release_1(
     neighbour text, entry_since bigint, entry_left bigint, entry_version text
 )
 LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog SET enable_seqscan = off SET jit = off AS $$
+SET search_path = pg_catalog SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     theirs   text := format('%I.%I', their_schema, their_table);
     released bigint[] := '{}';
+    lasts    bigint[];
     each     record;
 BEGIN
-    EXECUTE format('SELECT count(*) FROM (
-            SELECT FROM unnest($1) AS each(name) JOIN %s AS t ON t.lease_name = each.name
-            ORDER BY each.name COLLATE "C" FOR NO KEY UPDATE OF t
-        ) AS locked', theirs) USING names;
+    PERFORM {schema}.hamode_lock_1(theirs, names, false);
     FOR each IN
         SELECT * FROM {schema}.release_1(expected_store, in_namespace, names, holders, claims,
             tokens, nonces, states, transitions, transfers)
@@ -312,15 +336,18 @@ BEGIN
         END IF;
         RETURN NEXT;
     END LOOP;
+    lasts := ARRAY(SELECT greatest(l.not_before_ms,
+            (each.state::jsonb -> 'reserved_for' ->> 'lasts_ms')::bigint)
+        FROM unnest({schema}.picked_1(names, released), {schema}.picked_1(states, released))
+            WITH ORDINALITY AS each(name, state, item)
+        JOIN {schema}.leases AS l ON l.namespace = in_namespace AND l.name = each.name
+        ORDER BY each.item);
     EXECUTE format('UPDATE %s AS t SET version = t.version + 1, expires_at_utc =
-            CASE WHEN keeps.ms > 0 THEN {schema}.hamode_until_1(keeps.ms, $6) ELSE $7 END
-        FROM unnest($1, $2, $3) WITH ORDINALITY AS each(name, holder, state, item)
-        JOIN unnest($4) AS released(item) USING (item)
-        JOIN {schema}.leases AS l ON l.namespace = $5 AND l.name = each.name
-        CROSS JOIN LATERAL (SELECT greatest(l.not_before_ms,
-            (each.state::jsonb -> ''reserved_for'' ->> ''lasts_ms'')::bigint) AS ms) AS keeps
+            CASE WHEN each.ms > 0 THEN {schema}.hamode_until_1(each.ms, $4) ELSE $5 END
+        FROM unnest($1, $2, $3) AS each(name, holder, ms)
         WHERE t.lease_name = each.name AND t.holder_id = {schema}.holder_id_1(each.holder)', theirs)
-        USING names, holders, states, released, in_namespace, skew_ms, timestamptz '1970-01-01Z';
+        USING {schema}.picked_1(names, released), {schema}.picked_1(holders, released), lasts,
+            skew_ms, timestamptz '1970-01-01Z';
 END $$;
 
 -- Reads records, and what a neighbour holds while ours is free.
@@ -332,29 +359,29 @@ CREATE OR REPLACE FUNCTION {schema}.hamode_read_1(
     neighbour text, entry_since bigint, entry_left bigint, entry_version text
 )
 LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog SET enable_seqscan = off SET jit = off AS $$
+SET search_path = pg_catalog SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     theirs text := format('%I.%I', their_schema, their_table);
     about  {schema}.store := {schema}.opened_1(expected_store);
 BEGIN
-    RETURN QUERY EXECUTE format('
-        SELECT each.item, l.writes || ''-'' || l.nonce,
+    RETURN QUERY
+        SELECT each.item, l.writes || '-' || l.nonce,
             CASE WHEN l.name IS NOT NULL THEN {schema}.record_1(l) END, aged.age,
-            CASE WHEN left_us IS NOT NULL THEN t.holder_id::text END,
-            (extract(epoch FROM t.acquired_at_utc) * 1000)::bigint, left_us,
-            t.version || ''-'' || t.holder_id
-        FROM unnest($1) WITH ORDINALITY AS each(name, item)
-        LEFT JOIN {schema}.leases AS l ON l.namespace = $2 AND l.name = each.name
-        LEFT JOIN %s AS t ON t.lease_name = each.name
-        CROSS JOIN LATERAL (SELECT {schema}.age_1(l.written, $3) AS age) AS aged
+            CASE WHEN left_us IS NOT NULL THEN t.holder_id END,
+            (extract(epoch FROM t.acquired) * 1000)::bigint, left_us,
+            t.version || '-' || t.holder_id
+        FROM unnest(names) WITH ORDINALITY AS each(name, item)
+        LEFT JOIN {schema}.leases AS l ON l.namespace = in_namespace AND l.name = each.name
+        LEFT JOIN {schema}.hamode_entries_1(theirs, names) AS t ON t.lease_name = each.name
+        CROSS JOIN LATERAL (SELECT {schema}.age_1(l.written, about.clock) AS age) AS aged
         CROSS JOIN LATERAL (SELECT CASE
             WHEN t.lease_name IS NULL
-                OR l.state IN (''held'', ''revoked'') AND aged.age < l.ttl_ms * 1000 THEN NULL
-            ELSE {schema}.hamode_left_1(t.holder_id, t.expires_at_utc, $4,
+                OR l.state IN ('held', 'revoked') AND aged.age < l.ttl_ms * 1000 THEN NULL
+            ELSE {schema}.hamode_left_1(t.holder_id, t.expires, skew_ms,
                 {schema}.holder_id_1(l.holder), NULL) END AS left_us) AS entry
-        WHERE l.name IS NOT NULL OR left_us IS NOT NULL', theirs)
-        USING names, in_namespace, about.clock, skew_ms;
+        WHERE l.name IS NOT NULL OR left_us IS NOT NULL;
 END $$;
 
 -- Lists records as list_1 does, and among them what only a neighbour holds. Names of theirs that
@@ -405,7 +432,8 @@ CREATE OR REPLACE FUNCTION {schema}.hamode_swap_1(
     new_nonce text, new_not_before bigint, new_record text
 ) RETURNS TABLE (version text, age bigint)
 LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog SET enable_seqscan = off SET jit = off AS $$
+SET search_path = pg_catalog SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     theirs  text := format('%I.%I', their_schema, their_table);
