@@ -8,11 +8,11 @@ use std::task::Poll;
 use crate::chance::Chance;
 use crate::error::{Error, ErrorKind, Operation};
 use crate::exchange::{
-    Ask, Known, Reply, Step, acquire, order, release, renew, same_store, store_bytes, store_id,
+    Ask, Known, Reply, Step, acquire, listed_as, look, order, release, renew, same_store,
+    store_bytes, store_id,
 };
 use crate::identity::{Name, StoreId};
 use crate::record::Record;
-use crate::record_store::Stored;
 use crate::record_store::{Expected, RecordStore, STORE_KEY, TOKENS_KEY, Written, store_key};
 use crate::store::{
     Acquired, Answer, Claim, Expiry, Hints, Hold, OrderRequest, Ordered, Page, Prefix, Profile,
@@ -176,13 +176,6 @@ impl<R: RecordStore> RecordLeases<R> {
         }
         Ok(answers)
     }
-
-    fn snapshot(&self, stored: Stored) -> Result<Snapshot, Error> {
-        let record = Record::from_json(&stored.bytes)?;
-        let store = self.state().store;
-        let version = stored.version;
-        Ok(Snapshot { record, version, store, age: None, holder_gone: false })
-    }
 }
 
 impl<R: RecordStore> Store for RecordLeases<R> {
@@ -204,16 +197,13 @@ impl<R: RecordStore> Store for RecordLeases<R> {
 
     fn read<'a>(&'a self, names: &'a [Name]) -> Answer<'a, Vec<Option<Snapshot>>> {
         Box::pin(async move {
-            let mut keys = Vec::with_capacity(names.len() + 1);
-            keys.push(store_key());
-            keys.extend(names.iter().cloned());
-            let mut stored = self.records.read(&keys).await?.into_iter();
             let store = self.state().store;
-            if let Err(error) = same_store(store, stored.next().flatten()) {
-                self.settle(&error).await;
-                return Err(error);
+            let mut exchange = look::Exchange::new(store, names.to_vec());
+            let looked = self.run(|reply| exchange.next(reply)).await;
+            if let Err(error) = &looked {
+                self.settle(error).await;
             }
-            stored.map(|stored| stored.map(|stored| self.snapshot(stored)).transpose()).collect()
+            looked
         })
     }
 
@@ -233,7 +223,7 @@ impl<R: RecordStore> Store for RecordLeases<R> {
             let snapshots = listed
                 .into_iter()
                 .filter(|(name, _)| name.as_str() != STORE_KEY && name.as_str() != TOKENS_KEY)
-                .map(|(_, stored)| self.snapshot(stored))
+                .map(|(_, stored)| listed_as(store, stored))
                 .collect::<Result<_, _>>()?;
             Ok(Page { snapshots, next })
         })

@@ -4,7 +4,7 @@ use tenure_core::chance::Chance;
 use tenure_core::clock::{Instant, Reading};
 use tenure_core::error::{Error, ErrorKind, Operation as Doing};
 use tenure_core::exchange::{
-    Ask, Known, Reply, Step, acquire, release, renew, same_store, store_bytes, store_id,
+    Ask, Known, Reply, Step, acquire, look, release, renew, store_bytes, store_id,
 };
 use tenure_core::identity::{ClaimId, FencingToken, Instance, Name, StoreId};
 use tenure_core::record::Record;
@@ -87,6 +87,7 @@ pub(crate) struct Operation {
 enum Progress {
     One,
     Open { fresh: StoreId, wrote: bool },
+    Look(Box<look::Exchange>),
     Acquire(Box<acquire::Exchange>),
     Renew(Box<renew::Exchange>),
     Release(Box<release::Exchange>),
@@ -117,7 +118,7 @@ impl Operation {
         let mut progress = match &want {
             _ if !over_records => Progress::One,
             Want::Open => Progress::Open { fresh: StoreId::draw(chance), wrote: false },
-            Want::Look => Progress::One,
+            Want::Look => Progress::Look(Box::new(look::Exchange::new(id, vec![name.clone()]))),
             Want::Claim(claim) => {
                 Progress::Acquire(Box::new(acquire::Exchange::new(id, (**claim).clone())))
             }
@@ -152,9 +153,10 @@ impl Operation {
                 (Step::Done(_), _) => Next::Done(Outcome::GaveBack),
             },
             (Progress::Renew(_), _) => unreachable!("only a renewal renews"),
-            (Progress::One, Want::Look) if over_records => {
-                Next::Call(Call::Ask(Ask::Read(vec![store_key(), name.clone()])))
-            }
+            (Progress::Look(exchange), _) => match exchange.next(None) {
+                Step::Ask(ask) => Next::Call(Call::Ask(ask)),
+                Step::Done(_) => unreachable!("a look reads"),
+            },
             (Progress::One, want) => Next::Call(match want.clone() {
                 Want::Open => Call::Open,
                 Want::Claim(claim) => Call::Acquire(claim),
@@ -264,8 +266,14 @@ impl Operation {
                 }
                 (Step::Done(_), _) => Next::Done(Outcome::GaveBack),
             },
+            (Progress::Look(exchange), _) => match exchange.next(Some(reply)) {
+                Step::Ask(ask) => Next::Call(Call::Ask(ask)),
+                Step::Done(looked) => {
+                    Next::Done(Outcome::Looked(looked.map(|mut seen| seen.pop().flatten())))
+                }
+            },
             (Progress::Open { .. }, _) => self.open(reply),
-            (_, _) => Next::Done(Outcome::Looked(self.looked(reply))),
+            (_, _) => unreachable!("what isn't an exchange has no replies"),
         }
     }
 
@@ -288,20 +296,5 @@ impl Operation {
             Reply::Written(_) | Reply::Conflict => read_again,
             Reply::Failed(error) => Next::Done(self.failure(error)),
         }
-    }
-
-    fn looked(&self, reply: Reply) -> Result<Option<Snapshot>, Error> {
-        let mut read = match reply {
-            Reply::Read(read) => read,
-            Reply::Failed(error) => return Err(error),
-            Reply::Written(_) | Reply::Conflict => unreachable!("a look writes nothing"),
-        };
-        let record = read.pop().flatten();
-        let store = self.opened.unwrap_or(StoreId::from_u128(0));
-        same_store(store, read.pop().flatten())?;
-        let Some(stored) = record else { return Ok(None) };
-        let record = Record::from_json(&stored.bytes)?;
-        let version = stored.version;
-        Ok(Some(Snapshot { record, version, store, age: None, holder_gone: false }))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Ask, CONFLICTS_MAX, Reply, Step, counted, counter_bytes, first_keys, in_doubt, out_of_turn,
-    seen, too_busy,
+    record_bytes, seen, too_busy,
 };
 use crate::decide::{self, Claimed, token_above};
 use crate::error::{Error, ErrorKind, Operation};
@@ -131,7 +131,7 @@ impl Exchange {
     fn swap(&mut self, current: Option<Snapshot>, token: FencingToken) -> Step<Acquired> {
         let before = current.as_ref().map(|snapshot| &snapshot.record);
         let record = decide::granted(before, &self.claim, token);
-        let bytes = record.to_json();
+        let bytes = record_bytes(self.store, &record);
         self.stage = Stage::Swapping { record: Box::new(record) };
         let expected = current.map(|snapshot| snapshot.version);
         Step::Ask(Ask::Write { key: self.claim.name.clone(), bytes, expected })

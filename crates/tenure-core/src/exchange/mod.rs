@@ -4,9 +4,12 @@
 //! same ones.
 
 pub mod acquire;
+pub mod look;
 pub mod order;
 pub mod release;
 pub mod renew;
+
+use serde::Serialize;
 
 use crate::error::{Error, ErrorKind, Operation};
 use crate::identity::{FencingToken, Name, StoreId};
@@ -88,6 +91,27 @@ pub fn store_id(stored: &Stored) -> Result<StoreId, Error> {
         })
 }
 
+/// A record as these stores keep it: with the id of the store that it was written in, so that a
+/// look at what is there is one read.
+#[must_use]
+pub fn record_bytes(store: StoreId, record: &Record) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Marked<'a> {
+        store: StoreId,
+        #[serde(flatten)]
+        record: &'a Record,
+    }
+    serde_json::to_vec(&Marked { store, record }).expect("every part of it has a JSON form")
+}
+
+/// Reads a record, and the id that it was written with.
+fn record_of(stored: &Stored) -> Result<(Record, Option<StoreId>), Error> {
+    let mut record = Record::from_json(&stored.bytes)?;
+    let mark = record.unknown.remove("store");
+    let mark = mark.and_then(|mark| mark.as_str()?.parse().ok());
+    Ok((record, mark))
+}
+
 /// Refuses a store that isn't the one this session opened.
 ///
 /// # Errors
@@ -110,14 +134,23 @@ fn reset(fact: String) -> Error {
 fn seen(opened: StoreId, mut read: Vec<Option<Stored>>) -> Result<Option<Snapshot>, Error> {
     let record = if read.len() > 1 { read.swap_remove(1) } else { None };
     same_store(opened, read.into_iter().next().flatten())?;
-    let Some(stored) = record else { return Ok(None) };
-    let record = Record::from_json(&stored.bytes)?;
-    let snapshot =
-        Snapshot { record, version: stored.version, store: opened, age: None, holder_gone: false };
-    Ok(Some(snapshot))
+    record.map(|stored| listed_as(opened, stored)).transpose()
 }
 
-/// The keys that every exchange reads first.
+/// A record of this store that was listed.
+///
+/// # Errors
+/// As [`Record::from_json`].
+pub(crate) fn listed_as(store: StoreId, stored: Stored) -> Result<Snapshot, Error> {
+    let (record, _) = record_of(&stored)?;
+    Ok(snapshot(store, record, stored.version))
+}
+
+fn snapshot(store: StoreId, record: Record, version: Version) -> Snapshot {
+    Snapshot { record, version, store, age: None, holder_gone: false }
+}
+
+/// The keys that every exchange reads first that may write.
 fn first_keys(name: &Name) -> Vec<Name> {
     vec![crate::record_store::store_key(), name.clone()]
 }

@@ -1,6 +1,9 @@
 //! An operator's order over compare-and-swap: read, mark, swap.
 
-use super::{Ask, CONFLICTS_MAX, Reply, Step, first_keys, in_doubt, out_of_turn, seen, too_busy};
+use super::{
+    Ask, CONFLICTS_MAX, Reply, Step, first_keys, in_doubt, out_of_turn, record_bytes, seen,
+    too_busy,
+};
 use crate::decide;
 use crate::error::{Error, Operation};
 use crate::identity::{Name, StoreId};
@@ -73,7 +76,7 @@ impl Exchange {
         let Some(record) = decide::ordered(current.as_ref(), &self.request) else {
             return Step::Done(Ordered::NotHeld(current.map(Box::new)));
         };
-        let bytes = record.to_json();
+        let bytes = record_bytes(self.store, &record);
         self.stage = Stage::Writing(Box::new(record));
         let expected = current.map(|snapshot| snapshot.version);
         Step::Ask(Ask::Write { key: self.name.clone(), bytes, expected })

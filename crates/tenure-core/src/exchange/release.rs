@@ -1,7 +1,8 @@
 //! A release over compare-and-swap: one write of a tombstone on the version that we wrote last.
 
 use super::{
-    Ask, CONFLICTS_MAX, Known, Reply, Step, first_keys, in_doubt, out_of_turn, seen, too_busy,
+    Ask, CONFLICTS_MAX, Known, Reply, Step, first_keys, in_doubt, out_of_turn, record_bytes, seen,
+    too_busy,
 };
 use crate::decide;
 use crate::error::{Error, Operation};
@@ -80,7 +81,7 @@ impl Exchange {
         };
         self.stage = Stage::Writing;
         let expected = current.map(|snapshot| snapshot.version);
-        let bytes = record.to_json();
+        let bytes = record_bytes(self.store, &record);
         Step::Ask(Ask::Write { key: self.release.name.clone(), bytes, expected })
     }
 

@@ -1,7 +1,8 @@
 //! A renewal over compare-and-swap: one write on the version that we wrote last.
 
 use super::{
-    Ask, CONFLICTS_MAX, Known, Reply, Step, first_keys, in_doubt, out_of_turn, seen, too_busy,
+    Ask, CONFLICTS_MAX, Known, Reply, Step, first_keys, in_doubt, out_of_turn, record_bytes, seen,
+    too_busy,
 };
 use crate::decide;
 use crate::error::{Error, Operation};
@@ -88,7 +89,7 @@ impl Exchange {
             Ok(record) => record,
             Err(instead) => return Step::Done(Renewed::NotHeld(instead)),
         };
-        let bytes = record.to_json();
+        let bytes = record_bytes(self.store, &record);
         self.stage = Stage::Writing(Box::new(record));
         Step::Ask(Ask::Write { key: self.hold.name.clone(), bytes, expected })
     }
