@@ -1,6 +1,7 @@
 //! What can be said on the command line; every option stands here once.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -88,7 +89,7 @@ pub(crate) enum Command {
     #[command(name = "__demo-worker", hide = true)]
     DemoWorker {
         /// Where its lines go
-        file: std::path::PathBuf,
+        file: PathBuf,
     },
 }
 
@@ -132,6 +133,11 @@ pub(crate) struct Tenancy {
     /// This instance's readable name [default: POD_NAME, else the host's name]
     #[arg(long, value_name = "NAME", value_parser = str::parse::<Name>)]
     pub(crate) instance: Option<Name>,
+
+    /// Where to keep what was seen of another's grant, so that the next start on this host goes on
+    /// from there; on stores without a clock a dead holder is else watched for a whole ttl
+    #[arg(long, value_name = "FILE")]
+    pub(crate) observations: Option<PathBuf>,
 }
 
 impl Tenancy {

@@ -4,9 +4,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use tenure::{Name, Session};
+use tenure::{Session, SessionBuilder};
 
-use crate::args::{Arguments, Common};
+use crate::args::{Arguments, Common, Tenancy};
 use crate::exit::{Failure, say};
 
 /// A store that was chosen, not yet opened.
@@ -45,11 +45,30 @@ pub(crate) fn choose(arguments: &Arguments, default: Default) -> Result<Chosen, 
 }
 
 impl Chosen {
-    /// Opens a session for work that is more than this process, or that only looks.
+    /// Opens a session that only looks, or gives orders.
     ///
     /// # Errors
     /// As [`tenure::SessionBuilder::open`].
-    pub(crate) async fn open(&self, instance: Option<Name>) -> Result<Session, Failure> {
+    pub(crate) async fn open(&self) -> Result<Session, Failure> {
+        Ok(self.builder().open().await?)
+    }
+
+    /// Opens a session for work that is more than this process.
+    ///
+    /// # Errors
+    /// As [`tenure::SessionBuilder::open`].
+    pub(crate) async fn open_for(&self, tenancy: &Tenancy) -> Result<Session, Failure> {
+        let mut builder = self.builder();
+        if let Some(instance) = &tenancy.instance {
+            builder = builder.instance(instance.clone());
+        }
+        if let Some(file) = &tenancy.observations {
+            builder = builder.observations(file);
+        }
+        Ok(builder.open().await?)
+    }
+
+    fn builder(&self) -> SessionBuilder {
         let mut builder = Session::builder().url(self.url.clone()).work_outlives_process();
         if let Some(namespace) = &self.common.namespace {
             builder = builder.namespace(namespace.clone());
@@ -57,10 +76,7 @@ impl Chosen {
         if let Some(level) = self.common.require {
             builder = builder.require(level);
         }
-        if let Some(instance) = instance {
-            builder = builder.instance(instance);
-        }
-        Ok(builder.open().await?)
+        builder
     }
 }
 

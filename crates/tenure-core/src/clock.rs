@@ -1,9 +1,9 @@
 //! The clock as a value: what time it is comes from outside, and so can be turned.
 
-use std::fmt;
 use std::ops::{Add, Sub};
 use std::sync::Mutex;
 use std::time::Duration;
+use std::{fmt, fs};
 
 use serde::{Deserialize, Serialize};
 
@@ -117,6 +117,19 @@ pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Reading;
 }
 
+/// What tells this machine's interval clock from any other: the kernel's boot and the time
+/// namespace, whose offset the clock carries.
+///
+/// None: the system doesn't say, so no two processes may compare their clocks.
+#[must_use]
+pub fn identity() -> Option<String> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    // Kernels before 5.6 have one time for all.
+    let namespace = fs::read_link("/proc/self/ns/time")
+        .map_or_else(|_| "time:[0]".to_owned(), |link| link.to_string_lossy().into_owned());
+    Some(format!("{} {namespace}", boot.trim()))
+}
+
 /// A clock that stands still until it is turned.
 #[derive(Debug, Default)]
 pub struct ManualClock {
@@ -165,6 +178,13 @@ mod tests {
         assert_eq!(Timestamp(1_709_210_096_789).to_string(), "2024-02-29T12:34:56.789Z");
         assert_eq!(Timestamp(-1).to_string(), "1969-12-31T23:59:59.999Z");
         assert_eq!(Timestamp(1_767_225_600_000).to_string(), "2026-01-01T00:00:00.000Z");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_identity_stays_the_same() {
+        assert_eq!(identity(), identity());
+        assert!(identity().is_some());
     }
 
     #[test]

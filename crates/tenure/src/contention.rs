@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tenure_core::clock::Instant;
+use tenure_core::clock::{Instant, Reading};
 use tenure_core::error::{Error, ErrorKind, Operation};
 use tenure_core::identity::{Name, Nonce};
 use tenure_core::protocol::contend::{Action, Contender, Event, GaveUp, Patience, Terms, Ticket};
@@ -56,6 +56,11 @@ impl Contention {
         if let Some(Reset { noticed, above }) = shared.reset_of(&wanted.name) {
             contender = contender.after_reset(noticed, above);
         }
+        let now = shared.time.now();
+        let before = shared.observations.as_ref().and_then(|kept| kept.recall(&wanted.name, now));
+        if let Some(before) = before {
+            contender = contender.having_observed(before);
+        }
         let runner = Runner {
             shared: Arc::clone(shared),
             contender,
@@ -106,6 +111,7 @@ impl Runner {
             for action in self.contender.on(event, now, &mut chance) {
                 self.act(action);
             }
+            self.remember(now);
             if self.contender.is_over() {
                 return;
             }
@@ -127,6 +133,16 @@ impl Runner {
                     Event::Cancel
                 }
             };
+        }
+    }
+
+    /// Keeps what was seen, where that outlives the process.
+    fn remember(&self, now: Reading) {
+        let Some(observations) = &self.shared.observations else { return };
+        let kept = self.contender.observation().kept(now);
+        if kept.is_some_and(|kept| observations.note(&self.wanted.name, kept)) {
+            let observations = Arc::clone(observations);
+            tokio::task::spawn_blocking(move || observations.save());
         }
     }
 

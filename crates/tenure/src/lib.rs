@@ -42,6 +42,7 @@ pub mod guard;
 mod keeper;
 mod lease;
 mod meter;
+mod observations;
 mod observer;
 mod session;
 mod shared;

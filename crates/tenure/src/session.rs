@@ -1,16 +1,18 @@
 //! One instance's connection to one store, and all that it holds there.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tenure_core::chance::Chance;
 use tenure_core::error::{Error, ErrorKind, Operation};
 use tenure_core::identity::{Incarnation, Instance, Name, Namespace};
-use tenure_core::store::{Level, Profile, Store};
+use tenure_core::store::{Expiry, Level, Profile, Store};
 
 use crate::clock::Time;
 use crate::connect;
 use crate::keeper;
 use crate::meter::{Meter, NoMeter};
+use crate::observations::{Observations, Place};
 use crate::shared::{AtDeadline, Parts, Shared};
 
 /// One instance's connection to one store. Clones are the same session.
@@ -36,6 +38,7 @@ pub struct SessionBuilder {
     meter: Arc<dyn Meter>,
     pub(crate) time: Time,
     guard: connect::TransactionGuard,
+    observations: Option<PathBuf>,
     /// Instead of the operating system's: tests are the same each time.
     pub(crate) chance: Option<Chance>,
 }
@@ -106,6 +109,18 @@ impl SessionBuilder {
         Self { ends_with_process: false, suspended_limit: true, ..self }
     }
 
+    /// Keeps what contenders have seen in this file, so that the next process of this host goes
+    /// on from there.
+    ///
+    /// On a store without a clock (`profile().expiry` is `Observed`) whoever contends for the name
+    /// of a dead holder has to watch it for a ttl; cron jobs and functions would do that each time
+    /// they are started. Only observations by this host's clock since its last boot count, and
+    /// only of records that haven't changed since; a wall clock that was set discards them. On a
+    /// store with a clock the file isn't touched. Several processes may share it.
+    pub fn observations(self, file: impl Into<PathBuf>) -> Self {
+        Self { observations: Some(file.into()), ..self }
+    }
+
     /// Opens the session. Must be called within a tokio runtime.
     ///
     /// # Errors
@@ -152,6 +167,14 @@ impl SessionBuilder {
             return Err(Error::new(ErrorKind::Misconfigured, Operation::Open, message)
                 .with_store(profile.location.clone()));
         }
+        let observations = match self.observations {
+            Some(file) if profile.expiry == Expiry::Observed => {
+                let location = profile.location.to_string();
+                let place = Place { location, namespace: opened.namespace.clone() };
+                Some(Arc::new(Observations::open(file, place)?))
+            }
+            _ => None,
+        };
         let shared = Shared::new(Parts {
             store: opened.store,
             namespace: opened.namespace,
@@ -163,6 +186,7 @@ impl SessionBuilder {
             suspended_limit: self.suspended_limit,
             chance,
             guard: opened.guard,
+            observations,
         });
         let looked = Arc::downgrade(&shared);
         shared
@@ -195,6 +219,7 @@ impl Session {
             meter: Arc::new(NoMeter),
             time: Time::System,
             guard: connect::TransactionGuard::None,
+            observations: None,
             chance: None,
         }
     }
@@ -258,6 +283,7 @@ impl Session {
         ended += late.0;
         unsettled += late.1;
         let closed = shared.store.close().await;
+        shared.save_observations().await;
         if unsettled > 0 {
             let message = format!(
                 "{unsettled} of {ended} names could not be given back; they are free after their ttl"

@@ -18,6 +18,7 @@ use crate::cell::Cell;
 use crate::clock::Time;
 use crate::deadlines::{Deadlines, Next};
 use crate::meter::{Measured, Meter};
+use crate::observations::Observations;
 
 /// What happens when work still runs at its deadline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +43,7 @@ pub(crate) struct Parts {
     pub(crate) suspended_limit: bool,
     pub(crate) chance: Chance,
     pub(crate) guard: crate::connect::TransactionGuard,
+    pub(crate) observations: Option<Arc<Observations>>,
 }
 
 /// What the session's tasks and threads share.
@@ -74,6 +76,8 @@ pub(crate) struct Shared {
         expect(dead_code, reason = "no store in this build has transactions")
     )]
     pub(crate) guard: crate::connect::TransactionGuard,
+    /// What contenders saw, where it outlives the process.
+    pub(crate) observations: Option<Arc<Observations>>,
     /// Tokens of names whose store was reset under us: the next grant must be above them.
     forgotten: Mutex<HashMap<Name, (Instant, FencingToken)>>,
 }
@@ -102,6 +106,7 @@ impl Shared {
             outbox: Mutex::default(),
             store_clock: Mutex::default(),
             guard: parts.guard,
+            observations: parts.observations,
             forgotten: Mutex::default(),
         })
     }
@@ -184,6 +189,14 @@ impl Shared {
         let mut contending = self.contending.subscribe();
         // The sender lives in what is borrowed here.
         let _ = contending.wait_for(|count| *count == 0).await;
+    }
+
+    /// Writes down what contenders have seen, on a thread that may wait for the disk.
+    pub(crate) async fn save_observations(&self) {
+        if let Some(observations) = self.observations.clone() {
+            // A panic there has nothing to do with the caller.
+            let _ = tokio::task::spawn_blocking(move || observations.save()).await;
+        }
     }
 
     /// Renews a hold no more, and doesn't give it back either.

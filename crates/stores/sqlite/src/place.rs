@@ -256,18 +256,6 @@ fn file_system(_directory: &Path) -> Result<&'static str, Error> {
     Ok("unchecked")
 }
 
-/// What tells this machine's interval clock from any other: the kernel's boot and the time
-/// namespace, whose offset the clock carries.
-///
-/// None: the system doesn't say, so no two processes may compare their clocks.
-pub(crate) fn clock_identity() -> Option<String> {
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    // Kernels before 5.6 have one time for all.
-    let namespace = fs::read_link("/proc/self/ns/time")
-        .map_or_else(|_| "time:[0]".to_owned(), |link| link.to_string_lossy().into_owned());
-    Some(format!("{} {namespace}", boot.trim()))
-}
-
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
@@ -288,11 +276,5 @@ mod tests {
     fn proc_is_refused_as_it_is_no_place_for_files() {
         let error = Place::look(Path::new("/proc/tenure.db")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Misconfigured, "{error}");
-    }
-
-    #[test]
-    fn the_clock_identity_stays_the_same() {
-        assert_eq!(clock_identity(), clock_identity());
-        assert!(clock_identity().is_some());
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tenure_core::batch;
 use tenure_core::chance::Chance;
-use tenure_core::clock::Clock;
+use tenure_core::clock::{self, Clock};
 use tenure_core::identity::Name;
 use tenure_core::store::{
     Acquired, Answer, Claim, Expiry, Hints, Hold, Level, OrderRequest, Ordered, Page, Prefix,
@@ -20,7 +20,7 @@ use crate::errors::Fault;
 use crate::guard::Guard;
 use crate::ledger::Ledger;
 use crate::link::Link;
-use crate::place::{Place, clock_identity};
+use crate::place::Place;
 use crate::shared::Shared;
 use crate::watch::{Reader, Watching};
 use crate::worker::{Job, Worker};
@@ -76,7 +76,7 @@ impl SqliteStore {
         let location: Arc<str> = format!("sqlite:{}", path.display()).into();
         let located = |error: Error| error.with_store(Arc::clone(&location));
         let place = Place::look(&path).map_err(located)?;
-        let identity = config.clock_identity.clone().or_else(clock_identity);
+        let identity = config.clock_identity.clone().or_else(clock::identity);
         // Where nothing tells one clock from another, none may be compared with ours.
         let identity = identity.unwrap_or_else(|| format!("{:032x}", chance.next_u128()));
         let shared =

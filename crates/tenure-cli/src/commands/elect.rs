@@ -62,7 +62,7 @@ async fn campaign(
     mut events: Events,
 ) -> Result<u8, Failure> {
     let session = tokio::select! {
-        opened = store.open(elect.tenancy.instance.clone()) => opened?,
+        opened = store.open_for(&elect.tenancy) => opened?,
         () = events.abandoned() => return Ok(events.code()),
     };
     outer.refuse(&session, &elect.tenancy.name).await?;

@@ -19,7 +19,7 @@ pub(super) async fn release(
     arguments: &Arguments,
     release: &ForceRelease,
 ) -> Result<ExitCode, Failure> {
-    let session = store::choose(arguments, Own::Allowed)?.open(None).await?;
+    let session = store::choose(arguments, Own::Allowed)?.open().await?;
     let demand = if release.now { Demand::RevokeNow } else { Demand::Revoke };
     let by = format!("{} on {}", user(), session.instance().name());
     let at = tenure::SystemClock.now().wall;

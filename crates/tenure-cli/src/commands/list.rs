@@ -12,7 +12,7 @@ use crate::store::{self, Default as Own};
 use crate::view::LeaseView;
 
 pub(super) async fn list(arguments: &Arguments, list: &List) -> Result<ExitCode, Failure> {
-    let session = store::choose(arguments, Own::Allowed)?.open(None).await?;
+    let session = store::choose(arguments, Own::Allowed)?.open().await?;
     let query = Query::new(Prefix::new(list.prefix.clone().unwrap_or_default()));
     let mut views = Vec::new();
     let mut after: Option<Name> = None;
@@ -34,7 +34,7 @@ pub(super) async fn list(arguments: &Arguments, list: &List) -> Result<ExitCode,
 }
 
 pub(super) async fn status(arguments: &Arguments, status: &Status) -> Result<ExitCode, Failure> {
-    let session = store::choose(arguments, Own::Allowed)?.open(None).await?;
+    let session = store::choose(arguments, Own::Allowed)?.open().await?;
     let views = match read(&session, &status.name).await? {
         Some(snapshot) => vec![LeaseView::of(&snapshot, session.instance())],
         None => {

@@ -58,7 +58,7 @@ struct Once {
 impl Once {
     async fn carry_out(self, mut events: Events) -> Result<(), Failure> {
         let session = tokio::select! {
-            opened = self.store.open(self.run.tenancy.instance.clone()) => opened?,
+            opened = self.store.open_for(&self.run.tenancy) => opened?,
             () = events.abandoned() => {
                 self.side.finish(events.code());
                 return Ok(());

@@ -21,7 +21,7 @@ const RETRY: Duration = Duration::from_secs(1);
 type Known = BTreeMap<String, (&'static str, u64, String)>;
 
 pub(super) async fn watch(arguments: &Arguments, watch: &Watch) -> Result<ExitCode, Failure> {
-    let session = store::choose(arguments, Own::Allowed)?.open(None).await?;
+    let session = store::choose(arguments, Own::Allowed)?.open().await?;
     let form = Form::of(arguments.common.json);
     let prefix = watch.name.as_ref().map_or_else(Prefix::all, Prefix::from);
     let mut hints = session.store().watch(&prefix).await?;

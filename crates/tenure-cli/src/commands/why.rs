@@ -24,7 +24,7 @@ struct Why {
 }
 
 pub(super) async fn why(arguments: &Arguments, status: &Status) -> Result<ExitCode, Failure> {
-    let session = store::choose(arguments, Own::Allowed)?.open(None).await?;
+    let session = store::choose(arguments, Own::Allowed)?.open().await?;
     let printed = match super::list::read(&session, &status.name).await? {
         Some(snapshot) => print(Form::of(arguments.common.json), &session, &snapshot),
         None => {

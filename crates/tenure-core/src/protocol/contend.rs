@@ -99,6 +99,19 @@ impl Contender {
         Self { stage: Stage::Fresh { not_before }, reset: true, above, ..self }
     }
 
+    /// The same for whoever has observed the record before, in a process that has ended perhaps:
+    /// it looks before it claims.
+    #[must_use]
+    pub fn having_observed(self, observation: Observation) -> Self {
+        Self { observation, ..self }
+    }
+
+    /// What it has observed.
+    #[must_use]
+    pub fn observation(&self) -> &Observation {
+        &self.observation
+    }
+
     /// Whether nothing remains to be done. After a wait has ended, an unknown claim may still
     /// have to be settled.
     #[must_use]
@@ -169,7 +182,11 @@ impl Contender {
         }
         match &self.stage {
             Stage::Fresh { not_before } if now.elapsed >= *not_before => {
-                self.claim(None, now, chance, actions);
+                if self.observation.is_empty() {
+                    self.claim(None, now, chance, actions);
+                } else {
+                    self.look(actions);
+                }
             }
             Stage::Fresh { .. } if self.terms.patience == Patience::Try => {
                 self.stage = Stage::Over;
@@ -269,6 +286,8 @@ impl Contender {
             Acquired::Refused(by) => {
                 self.failures = 0;
                 if self.terms.patience == Patience::Try && !self.cancelled {
+                    // For the next one, which may go on from here.
+                    self.observation.note(&by, now.elapsed);
                     self.stage = Stage::Over;
                     actions.push(Action::Refused(by));
                 } else if self.cancelled {
@@ -429,8 +448,14 @@ impl Contender {
         let occupied = occupancy(&snapshot, &self.terms.instance);
         let version = snapshot.version.clone();
         self.last_seen = Some(Box::new(snapshot.clone()));
-        if self.terms.patience == Patience::Try && occupied != Occupancy::Free {
-            // Only a grant that came too late brings one here that doesn't wait.
+        let ended = match occupied {
+            Occupancy::Free => true,
+            Occupancy::Left(_) => false,
+            Occupancy::Watch(whole) => same_for >= whole,
+        };
+        if self.terms.patience == Patience::Try && !ended {
+            // One that doesn't wait looks after a grant that came too late, or when it has
+            // observed the record before.
             self.stage = Stage::Over;
             return actions.push(Action::Refused(Box::new(snapshot)));
         }
