@@ -6,6 +6,7 @@ use std::time::Duration;
 use tenure_core::chance::Chance;
 use tenure_core::clock::Instant;
 use tenure_core::identity::{FencingToken, Incarnation, Instance, Name};
+use tenure_core::protocol::observe::Kept;
 use tenure_core::store::Wake;
 use tenure_core::timing::Timing;
 
@@ -57,6 +58,8 @@ pub(crate) struct Process {
     pub(crate) lives: u32,
     pub(crate) life: Life,
     pub(crate) lanes: Vec<Lane>,
+    /// What its lanes had observed when it died, each in a file.
+    observed: BTreeMap<Name, Kept>,
     pub(crate) operations: BTreeMap<u64, Operation>,
     pub(crate) next_operation: u64,
     pub(crate) inbox: Vec<Inbound>,
@@ -88,6 +91,7 @@ impl Process {
             lives: 0,
             life: Life::Dead,
             lanes: Vec::new(),
+            observed: BTreeMap::new(),
             operations: BTreeMap::new(),
             next_operation: 0,
             inbox: Vec::new(),
@@ -108,19 +112,21 @@ impl Process {
         self.life = Life::Running;
         self.noticed = None;
         self.identity = Instance::new(self.make.name.clone(), Incarnation::draw(&mut self.chance));
-        let make = &self.make;
+        let (make, observed) = (&self.make, &self.observed);
         self.lanes = make
             .names
             .iter()
             .map(|name| {
-                Lane::new(
+                let mut lane = Lane::new(
                     name.clone(),
                     self.identity.clone(),
                     make.timing,
                     make.wake,
                     make.acting,
                     make.election,
-                )
+                );
+                lane.observed = observed.get(name).cloned();
+                lane
             })
             .collect();
     }
@@ -128,6 +134,9 @@ impl Process {
     /// Ends it, with everything that only it knew.
     pub(crate) fn die(&mut self) {
         self.life = Life::Dead;
+        let seen =
+            self.lanes.iter().filter_map(|lane| Some((lane.name.clone(), lane.observed.clone()?)));
+        self.observed.extend(seen);
         self.lanes.clear();
         self.operations.clear();
         self.inbox.clear();

@@ -10,6 +10,7 @@ use tenure_core::identity::{FencingToken, Instance, Name, StoreId, Successor};
 use tenure_core::protocol::contend::{self, Contender, Patience, Terms, Ticket};
 use tenure_core::protocol::elect::{self, Candidate};
 use tenure_core::protocol::hold::{self, Ending, Holding};
+use tenure_core::protocol::observe::{Kept, Observation};
 use tenure_core::record::Metadata;
 use tenure_core::store::{Claim, Grant, Wake};
 use tenure_core::timing::Timing;
@@ -70,6 +71,8 @@ pub(crate) struct Lane {
     pub(crate) held: Option<Held>,
     pub(crate) above: Option<FencingToken>,
     pub(crate) reset_noticed: Option<Instant>,
+    /// What was observed last, in a file that outlives the process.
+    pub(crate) observed: Option<Kept>,
 }
 
 impl Lane {
@@ -101,6 +104,7 @@ impl Lane {
             held: None,
             above: None,
             reset_noticed: None,
+            observed: None,
         }
     }
 
@@ -205,6 +209,10 @@ impl Lane {
             patience,
         };
         let mut contender = Contender::new(terms);
+        let before = self.observed.as_ref().and_then(|kept| Observation::resumed(kept, desk.now));
+        if let Some(before) = before {
+            contender = contender.having_observed(before);
+        }
         if let (Some(noticed), true) = (self.reset_noticed, desk.rules.waits_after_reset()) {
             contender = contender.after_reset(noticed, self.above);
         }
@@ -216,6 +224,7 @@ impl Lane {
         let Some(contender) = self.contender.as_mut() else { return };
         let actions = contender.on(event, at, desk.chance);
         let over = contender.is_over();
+        self.observed = contender.observation().kept(at).or(self.observed.take());
         let seen = contender.last_seen().map(|seen| seen.record.token);
         self.above = self.above.max(seen);
         if over {
