@@ -10,32 +10,50 @@ struct Suite {
     package: &'static str,
     /// The servers that the package's tests need.
     servers: &'static [&'static str],
+    /// A test of `tenure` that belongs to it.
+    beside: Option<&'static str>,
     /// Parts of the names of other packages' tests that need them.
     elsewhere: &'static [&'static str],
 }
 
 const IDLE: &str = "an_idle_session_takes_no_more";
 
-const SUITES: [Suite; 5] = [
-    Suite { store: "memory", package: "tenure-conformance", servers: &[], elsewhere: &[] },
-    Suite { store: "sqlite", package: "tenure-sqlite", servers: &[], elsewhere: &[] },
+const SUITES: [Suite; 6] = [
+    Suite {
+        store: "memory",
+        package: "tenure-conformance",
+        servers: &[],
+        beside: None,
+        elsewhere: &[],
+    },
+    Suite { store: "sqlite", package: "tenure-sqlite", servers: &[], beside: None, elsewhere: &[] },
     Suite {
         store: "postgres",
         package: "tenure-postgres",
         servers: &["postgres", "pgbouncer"],
+        beside: None,
         elsewhere: &["postgres", IDLE],
     },
     Suite {
         store: "redis",
         package: "tenure-redis",
         servers: &["redis", "redis-durable", "valkey", "redis-cluster", "redis-sentinel"],
+        beside: None,
         elsewhere: &["redis", IDLE],
     },
     Suite {
         store: "etcd",
         package: "tenure-etcd",
         servers: &["etcd", "etcd-cluster", "etcd-tls"],
+        beside: None,
         elsewhere: &["etcd", IDLE],
+    },
+    Suite {
+        store: "kubernetes",
+        package: "tenure-kubernetes",
+        servers: &["kubernetes"],
+        beside: Some("client_go"),
+        elsewhere: &["kubernetes", "client_go"],
     },
 ];
 
@@ -44,13 +62,14 @@ pub(crate) const LEFT_TO_CONFORMANCE: &str =
     "1 suite, that of etcd with names shared with HAMode (`cargo xtask conformance etcd` runs it)";
 
 /// What `soak` knows by name: the servers that it needs, and the test that it runs.
-const SOAKS: [(&str, &[&str], &str); 7] = [
+const SOAKS: [(&str, &[&str], &str); 8] = [
     ("sqlite", &[], "many"),
     ("postgres", &["postgres"], "many"),
     ("redis", &["redis"], "many"),
     ("redis-durable", &["redis-durable"], "many"),
     ("etcd", &["etcd"], "many"),
     ("etcd-cluster", &["etcd-cluster"], "many"),
+    ("kubernetes", &["kubernetes"], "many"),
     ("flat", &["postgres", "redis-durable", "etcd"], "flat"),
 ];
 
@@ -115,27 +134,74 @@ pub(crate) fn left_out(args: &[String]) -> Result<Vec<&'static str>, String> {
         let found = SUITES.iter().find(|suite| suite.store == name && !suite.servers.is_empty());
         found.map(|suite| suite.store).ok_or_else(|| {
             format!(
-                "`{name}` can't be left out; a store that needs servers can: postgres, redis, etcd"
+                "`{name}` can't be left out; a store that needs servers can: postgres, redis, etcd, \
+                 kubernetes"
             )
         })
     };
     names.split(',').map(of).collect()
 }
 
+/// Stores whose servers would have to be built first, for longer than CI has.
+#[cfg(target_os = "linux")]
+pub(crate) fn not_built() -> Result<Vec<&'static str>, String> {
+    let mut stores = Vec::new();
+    for suite in &SUITES {
+        if !crate::stores::are_built(&crate::root(), suite.servers)? {
+            println!(
+                "not built: {}; `cargo xtask conformance {}` builds its servers, once",
+                suite.store, suite.store
+            );
+            stores.push(suite.store);
+        }
+    }
+    Ok(stores)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn not_built() -> Result<Vec<&'static str>, String> {
+    Ok(Vec::new())
+}
+
+/// The suite on a cluster of the user's own: one variable says where, and nothing is started.
+fn conformance_elsewhere(store: &str, url: &str) -> Result<(), String> {
+    if store != "kubernetes" {
+        return Err("`--url` is for kubernetes; other stores are started here".to_owned());
+    }
+    let mut tests = cargo(&["test", "--package", "tenure-kubernetes", "--test", "conformance"]);
+    tests.env("TENURE_TEST_KUBERNETES_URL", url);
+    step(&format!("the suite on {url}"), tests)?;
+    println!(
+        "what the suite has left: `kubectl get lease -l tenure/namespace`, values that begin with `testx2d`"
+    );
+    Ok(())
+}
+
 pub(crate) fn conformance(args: &[String]) -> Result<(), String> {
     let asked = args.first().map_or("all", String::as_str);
+    if let [_, option, url] = args
+        && option == "--url"
+    {
+        return conformance_elsewhere(asked, url);
+    }
     let chosen: Vec<_> =
         SUITES.iter().filter(|suite| asked == "all" || asked == suite.store).collect();
     if chosen.is_empty() {
         let known: Vec<_> = SUITES.iter().map(|suite| suite.store).collect();
         return Err(format!("there is no store `{asked}`; {} and all are", known.join(", ")));
     }
-    for Suite { store, package, servers, .. } in chosen {
+    for Suite { store, package, servers, beside, .. } in chosen {
         let mut tests = cargo(&["test", "--package", package, "--all-features"]);
         // What is left to this chore.
         tests.env("TENURE_TEST_WHOLE", "1");
         let _servers = with_servers(&mut tests, servers)?;
         step(&format!("the suite on {store}"), tests)?;
+        if let Some(test) = beside {
+            let mut tests = cargo(&["test", "--package", "tenure", "--all-features"]);
+            tests.args(["--test", test, "--", "--nocapture"]).env("TENURE_TEST_WHOLE", "1");
+            let _servers = with_servers(&mut tests, servers)?;
+            step(&format!("{test} on {store}"), tests)?;
+        }
     }
     Ok(())
 }

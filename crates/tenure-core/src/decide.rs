@@ -36,7 +36,8 @@ pub fn occupancy(snapshot: &Snapshot, contender: &Instance) -> Occupancy {
 }
 
 /// How long after its holder's last write a record keeps `contender` out.
-fn blocks_for(snapshot: &Snapshot, contender: &Instance) -> Duration {
+#[must_use]
+pub fn blocks_for(snapshot: &Snapshot, contender: &Instance) -> Duration {
     let record = &snapshot.record;
     let state = match &record.state {
         State::Held | State::Revoked if snapshot.holder_gone => Duration::ZERO,

@@ -259,12 +259,15 @@ async fn establish<R: RecordStore>(records: &R, chance: &mut Chance) -> Result<S
         return Ok(found);
     }
     // Somebody may be faster, and our own answer may be lost: what is read back counts.
-    let _ = records.write_if(&keys[0], &fresh, Expected::Absent).await;
+    let written = records.write_if(&keys[0], &fresh, Expected::Absent).await;
     read().await?.ok_or_else(|| {
-        Error::new(
-            ErrorKind::Unavailable,
-            Operation::Open,
-            "the store's id could not be written; try again",
+        // Why it could not be written says more.
+        written.err().map_or_else(
+            || {
+                let message = "the store's id could not be written; try again";
+                Error::new(ErrorKind::Unavailable, Operation::Open, message)
+            },
+            |error| error.during(Operation::Open),
         )
     })
 }

@@ -57,6 +57,8 @@ pub use tenure_core::record::Metadata;
 pub use tenure_core::store::{Level, Store};
 #[cfg(feature = "etcd")]
 pub use tenure_etcd as etcd;
+#[cfg(feature = "kubernetes")]
+pub use tenure_kubernetes as kubernetes;
 #[cfg(feature = "postgres")]
 pub use tenure_postgres as postgres;
 #[cfg(feature = "redis")]

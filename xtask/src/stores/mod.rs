@@ -9,7 +9,9 @@ mod certificates;
 mod command;
 mod etcd;
 mod etcd_tls;
+mod go;
 mod install;
+mod kubernetes;
 mod pgbouncer;
 mod ports;
 mod postgres;
@@ -33,7 +35,7 @@ use server::Server;
 use site::{FOLDER_VARIABLE, Site};
 
 /// Every server, in the order of their lines. Whatever another needs stands before it.
-const SERVERS: [&dyn Server; 10] = [
+const SERVERS: [&dyn Server; 11] = [
     &postgres::Postgres,
     &pgbouncer::PgBouncer,
     &redis::Redis,
@@ -44,6 +46,7 @@ const SERVERS: [&dyn Server; 10] = [
     &etcd::SINGLE,
     &etcd::CLUSTER,
     &etcd_tls::EtcdTls,
+    &kubernetes::Kubernetes,
 ];
 
 /// How long a server may take until it answers.
@@ -63,6 +66,14 @@ pub(crate) fn run(checkout: &Path, args: &[String]) -> Result<(), String> {
         Some(("status", [])) => status(&site),
         _ => Err(help()),
     }
+}
+
+/// Whether servers can be started at once: nothing of them has to be built first.
+pub(crate) fn are_built(checkout: &Path, names: &[&str]) -> Result<bool, String> {
+    let site = Site::of(checkout)?;
+    let meant = SERVERS.into_iter().filter(|server| names.contains(&server.name()));
+    let mut built = meant.filter(|server| server.is_built()).flat_map(|server| server.packages());
+    Ok(built.all(|package| install::is_there(site.cache(), package)))
 }
 
 /// Servers that run for as long as this lives, unless they ran before.
@@ -225,13 +236,17 @@ fn chosen(names: &[String]) -> Result<Vec<&'static dyn Server>, String> {
     names.iter().map(by_name).collect()
 }
 
-/// The chosen servers, or all, with those that they need, in the order of the list.
+/// The chosen servers with those that they need, in the order of the list; or all but those that
+/// are built here.
 fn with_needs(chosen: &[&dyn Server]) -> Vec<&'static dyn Server> {
-    let is_meant = |name: &str| {
-        chosen.is_empty()
-            || chosen.iter().any(|server| server.name() == name || server.needs().contains(&name))
+    let is_meant = |server: &&dyn Server| {
+        let name = server.name();
+        if chosen.is_empty() {
+            return !server.is_built();
+        }
+        chosen.iter().any(|one| one.name() == name || one.needs().contains(&name))
     };
-    SERVERS.into_iter().filter(|server| is_meant(server.name())).collect()
+    SERVERS.into_iter().filter(is_meant).collect()
 }
 
 fn remove(folder: &Path) -> Result<(), String> {
@@ -246,10 +261,11 @@ fn remove(folder: &Path) -> Result<(), String> {
 fn help() -> String {
     let names: Vec<&str> = SERVERS.iter().map(|server| server.name()).collect();
     format!(
-        "cargo xtask stores up [NAME…]     starts servers, all by default, and prints their URLs\n\
+        "cargo xtask stores up [NAME…]     starts servers, and prints their URLs\n\
          cargo xtask stores down [NAME…]   stops them, and removes their data\n\
          cargo xtask stores status         says what runs\n\n\
          NAME: {}\n\
+         Without a name: all but kubernetes, which is built first, for minutes, once\n\
          For tests: export $(cargo xtask stores up)",
         names.join(", ")
     )
@@ -266,7 +282,8 @@ mod tests {
         };
         let chosen = chosen(&["pgbouncer".to_owned()]).unwrap();
         assert_eq!(names(with_needs(&chosen)), ["postgres", "pgbouncer"]);
-        assert_eq!(with_needs(&[]).len(), SERVERS.len());
+        let all = names(with_needs(&[]));
+        assert!(all.contains(&"etcd") && !all.contains(&"kubernetes"), "{all:?}");
     }
 
     #[test]

@@ -23,6 +23,12 @@ pub(super) trait Server: Sync {
         &[]
     }
 
+    /// Whether its programs are built here, which takes minutes once: then it is started only when
+    /// it is asked for by its name.
+    fn is_built(&self) -> bool {
+        false
+    }
+
     /// Prepares what is missing of folders, data and configuration, and says what is to be
     /// started. Runs at every `up`, so it leaves alone what is there.
     fn lay_out(&self, site: &Site) -> Result<Vec<Process>, String>;

@@ -146,6 +146,6 @@ fn cache() -> Result<PathBuf, String> {
 }
 
 /// FNV-1a: the same in every build, unlike std's hashers.
-fn checksum(bytes: &[u8]) -> u32 {
+pub(super) fn checksum(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0x811c_9dc5, |sum, byte| (sum ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }

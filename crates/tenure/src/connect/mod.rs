@@ -12,6 +12,8 @@ use tenure_core::store::{Level, Store, StoreAdmin};
 
 #[cfg(feature = "etcd")]
 mod etcd;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "redis")]
@@ -51,13 +53,14 @@ struct Url<'a> {
 }
 
 /// The schemes of stores that tenure has, the feature that compiles each in, and whether it is.
-const SCHEMES: [(&str, Option<&str>, bool); 6] = [
+const SCHEMES: [(&str, Option<&str>, bool); 7] = [
     ("memory", None, true),
     ("sqlite", Some("sqlite"), cfg!(feature = "sqlite")),
     ("postgres", Some("postgres"), cfg!(feature = "postgres")),
     ("postgresql", Some("postgres"), cfg!(feature = "postgres")),
     ("redis", Some("redis"), cfg!(feature = "redis")),
     ("etcd", Some("etcd"), cfg!(feature = "etcd")),
+    ("kubernetes", Some("kubernetes"), cfg!(feature = "kubernetes")),
 ];
 
 /// The schemes that this build can open.
@@ -86,6 +89,8 @@ pub(crate) async fn open(
         "postgres" | "postgresql" => postgres::open(&url, namespace.clone(), chance).await?,
         #[cfg(feature = "etcd")]
         "etcd" => etcd::open(&url, namespace.clone(), chance).await?,
+        #[cfg(feature = "kubernetes")]
+        "kubernetes" => kubernetes::open(&url, namespace.clone(), chance).await?,
         #[cfg(feature = "redis")]
         "redis" => redis::open(&url, namespace.clone(), chance).await?,
         other => return Err(not_compiled(other)),
@@ -110,6 +115,8 @@ pub async fn admin(url: &str, chance: &mut Chance) -> Result<Arc<dyn StoreAdmin>
         "postgres" | "postgresql" => postgres::admin(&url, chance),
         #[cfg(feature = "etcd")]
         "etcd" => etcd::admin(&url, chance),
+        #[cfg(feature = "kubernetes")]
+        "kubernetes" => kubernetes::admin(&url, chance),
         #[cfg(feature = "redis")]
         "redis" => redis::admin(&url, chance).await,
         "memory" => {

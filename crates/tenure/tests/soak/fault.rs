@@ -133,7 +133,7 @@ impl Kind {
                 ServersKilled,
                 Released,
             ],
-            Place::Etcd => &[
+            Place::Etcd | Place::Kubernetes => &[
                 BlackHoled,
                 RenewalAnswersLost,
                 ReleaseAnswerLost,

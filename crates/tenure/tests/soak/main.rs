@@ -85,6 +85,11 @@ fn on_a_cluster_of_etcd_no_fault_makes_two_holders() {
 }
 
 #[test]
+fn on_kubernetes_no_fault_makes_two_holders() {
+    short(Place::Kubernetes);
+}
+
+#[test]
 #[ignore = "minutes: `cargo xtask soak postgres`, and so on"]
 fn many() {
     let variable = |name: &str| std::env::var(name).ok();

@@ -19,11 +19,12 @@ pub(crate) enum Place {
     RedisDurable,
     Etcd,
     EtcdCluster,
+    Kubernetes,
 }
 
-use Place::{Etcd, EtcdCluster, Postgres, Redis, RedisDurable, Sqlite};
+use Place::{Etcd, EtcdCluster, Kubernetes, Postgres, Redis, RedisDurable, Sqlite};
 
-const PLACES: [Place; 6] = [Sqlite, Postgres, Redis, RedisDurable, Etcd, EtcdCluster];
+const PLACES: [Place; 7] = [Sqlite, Postgres, Redis, RedisDurable, Etcd, EtcdCluster, Kubernetes];
 
 impl Place {
     /// Keeps other tests of this process from its servers, as long as what is returned lives.
@@ -46,13 +47,14 @@ impl Place {
             RedisDurable => "redis-durable",
             Etcd => "etcd",
             EtcdCluster => "etcd-cluster",
+            Kubernetes => "kubernetes",
         }
     }
 
     /// Short, so that many faults fit into a minute, and what the store grants.
     pub(crate) fn ttl(self) -> Duration {
         match self {
-            Etcd | EtcdCluster => Duration::from_secs(2),
+            Etcd | EtcdCluster | Kubernetes => Duration::from_secs(2),
             _ => Duration::from_millis(1500),
         }
     }
@@ -66,6 +68,8 @@ impl Place {
             RedisDurable => &["redis-durable"],
             Etcd => &["etcd"],
             EtcdCluster => &["etcd-cluster-1", "etcd-cluster-2", "etcd-cluster-3"],
+            // And not its etcd, without which the API server ends in order, for a minute.
+            Kubernetes => &["kubernetes-1"],
         };
         let stores = PathBuf::from(self.line("TENURE_TEST_STORES"));
         names.iter().map(|name| stores.join(name)).collect()
@@ -93,6 +97,8 @@ impl Place {
             RedisDurable => format!("{}?prefix={own}", self.line("TENURE_TEST_REDIS_DURABLE")),
             Etcd => format!("{}/{own}", self.line("TENURE_TEST_ETCD")),
             EtcdCluster => format!("{}/{own}", self.line("TENURE_TEST_ETCD_CLUSTER")),
+            // The address stands in the kubeconfig: each way through a proxy has one of its own.
+            Kubernetes => format!("{}&namespace={own}", self.line("TENURE_TEST_KUBERNETES")),
         }
     }
 

@@ -21,14 +21,14 @@ pub(crate) struct Seen {
 impl Wire {
     /// A way to the servers of `url`.
     pub(crate) fn to(url: &str) -> Self {
-        let mut own = url.to_owned();
-        let mut proxies = Vec::new();
-        for address in addresses(url) {
-            let proxy = FaultProxy::start(address.as_str()).unwrap();
-            own = own.replace(&address, &proxy.address().to_string());
-            proxies.push(proxy);
-        }
-        Self { url: own, proxies }
+        let Some((before, file, after)) = kubeconfig(url) else {
+            let (url, proxies) = proxied(url);
+            return Self { url, proxies };
+        };
+        let (own, proxies) = proxied(&std::fs::read_to_string(file).unwrap());
+        let copy = format!("{file}-{}", proxies[0].address().port());
+        std::fs::write(&copy, own).unwrap();
+        Self { url: format!("{before}{copy}{after}"), proxies }
     }
 
     pub(crate) fn fault(&self, fault: Fault) {
@@ -44,6 +44,25 @@ impl Wire {
         }
         seen
     }
+}
+
+/// The text with a proxy in the place of each address.
+fn proxied(text: &str) -> (String, Vec<FaultProxy>) {
+    let mut own = text.to_owned();
+    let mut proxies = Vec::new();
+    for address in addresses(text) {
+        let proxy = FaultProxy::start(address.as_str()).unwrap();
+        own = own.replace(&address, &proxy.address().to_string());
+        proxies.push(proxy);
+    }
+    (own, proxies)
+}
+
+/// The file that says where a cluster is, with what stands before it in the URL and after it.
+fn kubeconfig(url: &str) -> Option<(&str, &str, &str)> {
+    let begin = url.find("kubeconfig=")? + "kubeconfig=".len();
+    let end = url[begin..].find('&').map_or(url.len(), |end| begin + end);
+    Some((&url[..begin], &url[begin..end], &url[end..]))
 }
 
 /// The addresses in a URL: servers for tests have ports of 127.0.0.1.
