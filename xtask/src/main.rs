@@ -16,6 +16,7 @@ cargo xtask CHORE
   fix               mends what can be mended: formatting, and lints with a known cure
   sim [ARGS]        the simulation: --seeds N, --from SEED, --seed SEED to replay one
   conformance [STORE|all]   the suite on one store's real servers, or on every store
+  conformance object --url URL    the suite in a bucket of your own (s3://, gs://, az://)
   conformance kubernetes --url URL   the suite on a cluster of your own
   stores up|down|status [NAME…]   real servers for the tests, on free ports
   soak [ROUNDS]     rounds of killed, stopped and resumed commands under an observer

@@ -18,7 +18,7 @@ struct Suite {
 
 const IDLE: &str = "an_idle_session_takes_no_more";
 
-const SUITES: [Suite; 6] = [
+const SUITES: [Suite; 7] = [
     Suite {
         store: "memory",
         package: "tenure-conformance",
@@ -49,6 +49,13 @@ const SUITES: [Suite; 6] = [
         elsewhere: &["etcd", IDLE],
     },
     Suite {
+        store: "object",
+        package: "tenure-object",
+        servers: &["s3", "azure"],
+        beside: None,
+        elsewhere: &["object"],
+    },
+    Suite {
         store: "kubernetes",
         package: "tenure-kubernetes",
         servers: &["kubernetes"],
@@ -62,13 +69,15 @@ pub(crate) const LEFT_TO_CONFORMANCE: &str =
     "1 suite, that of etcd with names shared with HAMode (`cargo xtask conformance etcd` runs it)";
 
 /// What `soak` knows by name: the servers that it needs, and the test that it runs.
-const SOAKS: [(&str, &[&str], &str); 8] = [
+const SOAKS: [(&str, &[&str], &str); 10] = [
     ("sqlite", &[], "many"),
     ("postgres", &["postgres"], "many"),
     ("redis", &["redis"], "many"),
     ("redis-durable", &["redis-durable"], "many"),
     ("etcd", &["etcd"], "many"),
     ("etcd-cluster", &["etcd-cluster"], "many"),
+    ("s3", &["s3"], "many"),
+    ("azure", &["azure"], "many"),
     ("kubernetes", &["kubernetes"], "many"),
     ("flat", &["postgres", "redis-durable", "etcd"], "flat"),
 ];
@@ -135,7 +144,7 @@ pub(crate) fn left_out(args: &[String]) -> Result<Vec<&'static str>, String> {
         found.map(|suite| suite.store).ok_or_else(|| {
             format!(
                 "`{name}` can't be left out; a store that needs servers can: postgres, redis, etcd, \
-                 kubernetes"
+                 object, kubernetes"
             )
         })
     };
@@ -165,8 +174,10 @@ pub(crate) fn not_built() -> Result<Vec<&'static str>, String> {
 
 /// The suite on a cluster of the user's own: one variable says where, and nothing is started.
 fn conformance_elsewhere(store: &str, url: &str) -> Result<(), String> {
-    if store != "kubernetes" {
-        return Err("`--url` is for kubernetes; other stores are started here".to_owned());
+    match store {
+        "object" => return cloud(url),
+        "kubernetes" => {}
+        _ => return Err("`--url` is for object and kubernetes; others are started here".to_owned()),
     }
     let mut tests = cargo(&["test", "--package", "tenure-kubernetes", "--test", "conformance"]);
     tests.env("TENURE_TEST_KUBERNETES_URL", url);
@@ -204,6 +215,19 @@ pub(crate) fn conformance(args: &[String]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The suite in a bucket of the user's own, with the credentials of the environment. It leaves its
+/// objects below `test/` there.
+fn cloud(url: &str) -> Result<(), String> {
+    let (variable, test) = match url.split(':').next() {
+        Some("s3" | "gs") => ("TENURE_TEST_S3", "conformance"),
+        Some("az") => ("TENURE_TEST_AZURE", "azure"),
+        _ => return Err("`--url` names a bucket: s3://…, gs://… or az://…".to_owned()),
+    };
+    let mut tests = cargo(&["test", "--package", "tenure-object", "--test", test]);
+    tests.env(variable, url);
+    step(&format!("the suite on {url}"), tests)
 }
 
 pub(crate) fn soak(args: &[String]) -> Result<(), String> {

@@ -56,6 +56,13 @@ pub trait Harness: Send + Sync {
         Duration::ZERO
     }
 
+    /// By how much behaviours that repeat themselves hundreds of times are cut short, where each
+    /// request takes a slow server milliseconds. 1: not at all. What is repeated less often shows
+    /// the same, with a smaller chance of meeting what is rare.
+    fn thrift(&self) -> usize {
+        1
+    }
+
     /// Runs a future to its end. Override it where the store's futures need a runtime around
     /// them, for instance with tokio's `Handle::block_on`.
     fn drive(&self, work: Work<'_>) {
@@ -222,6 +229,9 @@ pub enum Capability {
     WatchFaults,
     /// A renewal writes the record. (Elsewhere it prolongs something beside it.)
     RenewalWrites,
+    /// Many holds are renewed by few requests. (Elsewhere each renewal is a request of its own, and
+    /// thousands of them are bounded by the server's speed alone.)
+    Batches,
     /// A name in one namespace has nothing to do with the same name in another. (Elsewhere all
     /// share it with another system, which knows no namespaces.)
     Namespaces,
@@ -249,6 +259,7 @@ impl Capability {
         Self::Credentials,
         Self::WatchFaults,
         Self::RenewalWrites,
+        Self::Batches,
         Self::Namespaces,
     ];
 }

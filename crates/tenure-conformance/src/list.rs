@@ -112,7 +112,7 @@ macro_rules! with_behaviours {
         ("70" Many half_a_batch_unknown_is_told_per_item in many)
         ("71" Many loss_of_one_of_1000_is_told_for_that_one in many)
         ("71" Many loss_of_one_of_1000_is_told_for_that_one at Session)
-        ("72" Many renews_10k_within_a_third_of_ttl in many)
+        ("72" Many renews_10k_within_a_third_of_ttl in many if Batches)
         ("73" Many death_frees_all_within_ttl in many)
 
         ("74" Election overlap_zero at Simulation)

@@ -24,5 +24,6 @@ pub mod record_leases;
 pub mod record_store;
 pub mod store;
 pub mod timing;
+mod turnstile;
 
 pub use error::{Error, ErrorKind, Operation};

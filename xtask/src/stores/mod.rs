@@ -5,6 +5,7 @@
 //! of its own, in the folder that `TENURE_TEST_STORES` names; what is in there, see `running`.
 
 mod ask;
+mod azure;
 mod certificates;
 mod command;
 mod etcd;
@@ -19,6 +20,7 @@ mod redis;
 mod redis_cluster;
 mod redis_sentinel;
 mod running;
+mod s3;
 mod server;
 mod site;
 
@@ -35,7 +37,7 @@ use server::Server;
 use site::{FOLDER_VARIABLE, Site};
 
 /// Every server, in the order of their lines. Whatever another needs stands before it.
-const SERVERS: [&dyn Server; 11] = [
+const SERVERS: [&dyn Server; 13] = [
     &postgres::Postgres,
     &pgbouncer::PgBouncer,
     &redis::Redis,
@@ -46,6 +48,8 @@ const SERVERS: [&dyn Server; 11] = [
     &etcd::SINGLE,
     &etcd::CLUSTER,
     &etcd_tls::EtcdTls,
+    &s3::S3,
+    &azure::Azure,
     &kubernetes::Kubernetes,
 ];
 

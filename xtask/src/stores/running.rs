@@ -137,6 +137,9 @@ pub(super) fn describe(site: &Site, server: &str, process: &Process) -> Result<(
         write_program(&folder.join("sweep"), sweep)?;
         script.push_str("./sweep\n");
     }
+    for (variable, value) in &process.env {
+        script.push_str(&format!("export {variable}={}\n", quoted(value)));
+    }
     script.push_str(process.before);
     script.push_str(&format!("exec {command}\n"));
     write_program(&folder.join("run"), &script)?;

@@ -48,6 +48,8 @@ pub(super) struct Process {
     pub program: PathBuf,
     /// Its arguments.
     pub args: Vec<String>,
+    /// What its environment holds beside ours.
+    pub env: Vec<(&'static str, String)>,
     /// Where clients connect.
     pub port: u16,
     /// What must survive a restart.
@@ -71,6 +73,7 @@ impl Process {
             name: name.to_owned(),
             program,
             args: Vec::new(),
+            env: Vec::new(),
             port,
             data: site.folder(name).join("data"),
             account: None,

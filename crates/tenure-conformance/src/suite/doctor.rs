@@ -75,7 +75,7 @@ pub fn precondition_on_missing_key(harness: &dyn Harness) {
 /// 103: of 64 writes at once on one version, exactly one succeeds; 50 times.
 pub fn precondition_atomic_under_64(harness: &dyn Harness) {
     let mut version = None;
-    for round in 0..50 {
+    for round in 0..(50 / harness.thrift()).max(2) {
         let start = Barrier::new(64);
         let expected = version.as_ref().map_or(Expected::Absent, Expected::Version);
         let answers: Vec<_> = std::thread::scope(|scope| {

@@ -188,7 +188,9 @@ pub fn prefix_isolation(harness: &dyn Harness) {
 /// 16: 2500 names under a prefix are listed page by page: each once, in order, none beside it.
 pub fn list_pages_2500_by_prefix(harness: &dyn Harness) {
     let a = Player::new(harness, "a");
-    let under: Vec<Name> = (0..2500).map(|n| name(&format!("page/{n:04}"))).collect();
+    let thrift = harness.thrift();
+    let count = (2500 / thrift).max(100);
+    let under: Vec<Name> = (0..count).map(|n| name(&format!("page/{n:04}"))).collect();
     let beside = ["page", "page.", "page0", "pagf/0001", "Page/0001", "p"].map(name);
     let claims: Vec<_> = under.iter().chain(&beside).map(|name| a.claim(name)).collect();
     for batch in claims.chunks(a.store.profile().batch_max.min(500)) {
@@ -198,17 +200,22 @@ pub fn list_pages_2500_by_prefix(harness: &dyn Harness) {
     }
     let wanted: Vec<String> = under.iter().map(Name::to_string).collect();
     let query = Query::new(Prefix::new("page/"));
-    for limit in [Query::LIMIT_MAX, 999, 77] {
+    for limit in [Query::LIMIT_MAX, 999, 77].map(|limit| limit.div_ceil(thrift)) {
         let seen = names_of(&listed(&a, &query.clone().with_limit(limit)));
         assert!(seen == wanted, "pages of {limit}: {} of {} names", seen.len(), wanted.len());
     }
     // A page may start after any name, whether or not it is there or under the prefix.
-    for (after, first) in [("page/1234", 1235), ("page/1234x", 1235), ("a", 0), ("page/", 0)] {
+    let middle = count / 2;
+    let there = format!("page/{middle:04}");
+    let beyond = format!("{there}x");
+    for (after, first) in
+        [(there.as_str(), middle + 1), (beyond.as_str(), middle + 1), ("a", 0), ("page/", 0)]
+    {
         let one = query.clone().with_limit(1);
         let page = a.run(a.store.list(&one, Some(&name(after)))).expect("a page");
         assert_eq!(names_of(&page.snapshots), wanted[first..=first], "after {after:?}");
     }
-    let end = a.run(a.store.list(&query, Some(&name("page/2499")))).expect("a page");
+    let end = a.run(a.store.list(&query, Some(&under[count - 1]))).expect("a page");
     assert!(end.snapshots.is_empty() && end.next.is_none(), "there is nothing after the last");
     let all = listed(&a, &Query::new(Prefix::all()));
     assert_eq!(all.len(), under.len() + beside.len(), "names of tenure's own are not listed");

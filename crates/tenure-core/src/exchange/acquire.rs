@@ -28,7 +28,7 @@ enum Stage {
     Start,
     Reading,
     Counting { current: Option<Snapshot>, above: Option<FencingToken> },
-    Drawing { current: Option<Snapshot>, above: Option<FencingToken>, token: FencingToken },
+    Drawing { current: Option<Snapshot>, token: FencingToken },
     Swapping { record: Box<Record> },
 }
 
@@ -66,12 +66,12 @@ impl Exchange {
             (Stage::Counting { current, above }, Some(Reply::Read(read))) => {
                 self.draw(current, above, read.into_iter().next().flatten())
             }
-            (Stage::Drawing { current, token, .. }, Some(Reply::Written(_))) => {
+            (Stage::Drawing { current, token }, Some(Reply::Written(_))) => {
                 self.swap(current, token)
             }
-            (Stage::Drawing { current, above, .. }, Some(Reply::Conflict)) => {
-                self.again(|exchange| exchange.count(current, above))
-            }
+            // Somebody else drew, perhaps for this very name: the record says first whether it
+            // is still worth it.
+            (Stage::Drawing { .. }, Some(Reply::Conflict)) => self.again(Self::read),
             (Stage::Swapping { record }, Some(Reply::Written(version))) => {
                 let grant = Grant { token: record.token, version, store: self.store };
                 self.written = Some(*record);
@@ -123,7 +123,7 @@ impl Exchange {
             Err(error) => return self.failed(error),
         };
         let bytes = counter_bytes(token, self.claim.nonce);
-        self.stage = Stage::Drawing { current, above, token };
+        self.stage = Stage::Drawing { current, token };
         let expected = stored.map(|stored| stored.version);
         Step::Ask(Ask::Write { key: tokens_key(), bytes, expected })
     }

@@ -14,6 +14,8 @@ use tenure_core::store::{Level, Store, StoreAdmin};
 mod etcd;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
+#[cfg(feature = "object")]
+mod object;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "redis")]
@@ -53,13 +55,16 @@ struct Url<'a> {
 }
 
 /// The schemes of stores that tenure has, the feature that compiles each in, and whether it is.
-const SCHEMES: [(&str, Option<&str>, bool); 7] = [
+const SCHEMES: [(&str, Option<&str>, bool); 10] = [
     ("memory", None, true),
     ("sqlite", Some("sqlite"), cfg!(feature = "sqlite")),
     ("postgres", Some("postgres"), cfg!(feature = "postgres")),
     ("postgresql", Some("postgres"), cfg!(feature = "postgres")),
     ("redis", Some("redis"), cfg!(feature = "redis")),
     ("etcd", Some("etcd"), cfg!(feature = "etcd")),
+    ("s3", Some("object"), cfg!(feature = "object")),
+    ("gs", Some("object"), cfg!(feature = "object")),
+    ("az", Some("object"), cfg!(feature = "object")),
     ("kubernetes", Some("kubernetes"), cfg!(feature = "kubernetes")),
 ];
 
@@ -89,6 +94,8 @@ pub(crate) async fn open(
         "postgres" | "postgresql" => postgres::open(&url, namespace.clone(), chance).await?,
         #[cfg(feature = "etcd")]
         "etcd" => etcd::open(&url, namespace.clone(), chance).await?,
+        #[cfg(feature = "object")]
+        "s3" | "gs" | "az" => object::open(&url, namespace.clone(), chance).await?,
         #[cfg(feature = "kubernetes")]
         "kubernetes" => kubernetes::open(&url, namespace.clone(), chance).await?,
         #[cfg(feature = "redis")]
@@ -115,6 +122,8 @@ pub async fn admin(url: &str, chance: &mut Chance) -> Result<Arc<dyn StoreAdmin>
         "postgres" | "postgresql" => postgres::admin(&url, chance),
         #[cfg(feature = "etcd")]
         "etcd" => etcd::admin(&url, chance),
+        #[cfg(feature = "object")]
+        "s3" | "gs" | "az" => object::admin(&url, chance),
         #[cfg(feature = "kubernetes")]
         "kubernetes" => kubernetes::admin(&url, chance),
         #[cfg(feature = "redis")]

@@ -95,6 +95,8 @@ impl Kind {
             ConnectionsEnded => {
                 matches!(place, Place::Postgres | Place::Redis | Place::RedisDurable)
             }
+            // They would come back without their data, and without their bucket.
+            ServersKilled | ServersRestarted if matches!(place, Place::S3 | Place::Azure) => false,
             // Node by node, each waits long for another to lead.
             ServersRestarted => !matches!(place, Place::Sqlite | Place::EtcdCluster),
             _ => place != Place::Sqlite,
@@ -142,6 +144,16 @@ impl Kind {
                 Reset,
                 AcquireAnswersLost,
                 ServersKilled,
+            ],
+            Place::S3 | Place::Azure => &[
+                BlackHoled,
+                RenewalAnswersLost,
+                Transferred,
+                AcquireAnswersLost,
+                ReleaseAnswerLost,
+                Reset,
+                ServersPaused,
+                HolderKilled,
             ],
             _ => &[
                 BlackHoled,

@@ -20,11 +20,15 @@ pub(crate) enum Place {
     Etcd,
     EtcdCluster,
     Kubernetes,
+    /// In memory, both: a server that was killed comes back without its bucket.
+    S3,
+    Azure,
 }
 
-use Place::{Etcd, EtcdCluster, Kubernetes, Postgres, Redis, RedisDurable, Sqlite};
+use Place::{Azure, Etcd, EtcdCluster, Kubernetes, Postgres, Redis, RedisDurable, S3, Sqlite};
 
-const PLACES: [Place; 7] = [Sqlite, Postgres, Redis, RedisDurable, Etcd, EtcdCluster, Kubernetes];
+const PLACES: [Place; 9] =
+    [Sqlite, Postgres, Redis, RedisDurable, Etcd, EtcdCluster, Kubernetes, S3, Azure];
 
 impl Place {
     /// Keeps other tests of this process from its servers, as long as what is returned lives.
@@ -47,6 +51,8 @@ impl Place {
             RedisDurable => "redis-durable",
             Etcd => "etcd",
             EtcdCluster => "etcd-cluster",
+            S3 => "s3",
+            Azure => "azure",
             Kubernetes => "kubernetes",
         }
     }
@@ -55,6 +61,7 @@ impl Place {
     pub(crate) fn ttl(self) -> Duration {
         match self {
             Etcd | EtcdCluster | Kubernetes => Duration::from_secs(2),
+            S3 | Azure => Duration::from_secs(3),
             _ => Duration::from_millis(1500),
         }
     }
@@ -68,6 +75,8 @@ impl Place {
             RedisDurable => &["redis-durable"],
             Etcd => &["etcd"],
             EtcdCluster => &["etcd-cluster-1", "etcd-cluster-2", "etcd-cluster-3"],
+            S3 => &["s3"],
+            Azure => &["azure"],
             // And not its etcd, without which the API server ends in order, for a minute.
             Kubernetes => &["kubernetes-1"],
         };
@@ -97,6 +106,8 @@ impl Place {
             RedisDurable => format!("{}?prefix={own}", self.line("TENURE_TEST_REDIS_DURABLE")),
             Etcd => format!("{}/{own}", self.line("TENURE_TEST_ETCD")),
             EtcdCluster => format!("{}/{own}", self.line("TENURE_TEST_ETCD_CLUSTER")),
+            S3 => below(&self.line("TENURE_TEST_S3"), &own),
+            Azure => below(&self.line("TENURE_TEST_AZURE"), &own),
             // The address stands in the kubeconfig: each way through a proxy has one of its own.
             Kubernetes => format!("{}&namespace={own}", self.line("TENURE_TEST_KUBERNETES")),
         }
@@ -176,6 +187,12 @@ impl Place {
             panic!("{variable} is not set; run `export $(cargo xtask stores up {name})` first")
         })
     }
+}
+
+/// A prefix of its own in a bucket, and a poll that suits a short ttl.
+fn below(url: &str, own: &str) -> String {
+    let (bucket, options) = url.split_once('?').unwrap();
+    format!("{bucket}/{own}?{options}&poll_ms=200")
 }
 
 async fn postgres(url: &str) -> tenure::postgres::tokio_postgres::Client {
