@@ -63,7 +63,7 @@ fn main() -> ExitCode {
 fn verify(args: &[String]) -> Result<(), String> {
     let started = Instant::now();
     let mut left_out = suites::left_out(args)?;
-    for store in suites::not_built()? {
+    for store in suites::with_built_servers() {
         if !left_out.contains(&store) {
             left_out.push(store);
         }

@@ -17,19 +17,33 @@ use crate::stamp::{carry_out, check_table};
 /// and first of all what [`conformance!`](crate::conformance) calls `table_is_complete`.
 ///
 /// Arguments without dashes choose behaviours whose names contain one of them, as with
-/// `cargo test`; `--list` lists them. Each behaviour runs on a thread of its name. `make` is told
-/// that name.
+/// `cargo test`; `--skip WORD` leaves those out that contain it, `--list` lists them. Each
+/// behaviour runs on a thread of its name. `make` is told that name.
 pub fn run_together<H: Harness>(
     make: impl Fn(&'static str) -> H + Sync,
     at_once: usize,
     alone: &[&str],
 ) -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let wanted: Vec<&String> = arguments.iter().filter(|word| !word.starts_with('-')).collect();
-    let chosen: Vec<&Behaviour> = store_behaviours()
-        .filter(|one| wanted.is_empty() || wanted.iter().any(|word| one.name.contains(*word)))
-        .collect();
-    if arguments.iter().any(|word| word == "--list") {
+    run_some_together(make, at_once, alone, |_| true)
+}
+
+/// The same with those behaviours alone that `some` picks.
+pub fn run_some_together<H: Harness>(
+    make: impl Fn(&'static str) -> H + Sync,
+    at_once: usize,
+    alone: &[&str],
+    some: impl Fn(&Behaviour) -> bool,
+) -> ExitCode {
+    let choice = match Choice::read(std::env::args().skip(1)) {
+        Ok(choice) => choice,
+        Err(why) => {
+            eprintln!("{why}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let chosen: Vec<&Behaviour> =
+        store_behaviours().filter(|one| choice.takes(one.name) && some(one)).collect();
+    if choice.lists {
         chosen.iter().for_each(|behaviour| println!("{}: test", behaviour.name));
         return ExitCode::SUCCESS;
     }
@@ -69,6 +83,54 @@ pub fn run_together<H: Harness>(
     ExitCode::FAILURE
 }
 
+/// Whether the arguments of this test name behaviours: then nothing else decides which run.
+#[must_use]
+pub fn behaviours_are_named() -> bool {
+    Choice::read(std::env::args().skip(1)).is_ok_and(|choice| !choice.wanted.is_empty())
+}
+
+/// What the arguments of a test choose.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Choice {
+    wanted: Vec<String>,
+    skipped: Vec<String>,
+    lists: bool,
+}
+
+impl Choice {
+    /// Reads what `cargo test` passes on. An option with a value that isn't known here would turn
+    /// that value into a choice, and might choose nothing.
+    fn read(arguments: impl IntoIterator<Item = String>) -> Result<Self, String> {
+        let mut choice = Self::default();
+        let mut arguments = arguments.into_iter();
+        while let Some(argument) = arguments.next() {
+            let (option, value) = match argument.split_once('=') {
+                Some((option, value)) => (option.to_owned(), Some(value.to_owned())),
+                None => (argument.clone(), None),
+            };
+            match option.as_str() {
+                "--list" => choice.lists = true,
+                "--skip" => choice.skipped.extend(value.or_else(|| arguments.next())),
+                "--nocapture" | "--no-capture" | "--show-output" | "--exact" | "--quiet" | "-q"
+                | "--ignored" | "--include-ignored" => {}
+                "--test-threads" | "--format" | "--color" => {
+                    let _ = value.or_else(|| arguments.next());
+                }
+                option if option.starts_with('-') => {
+                    return Err(format!("this test has no option `{option}`"));
+                }
+                _ => choice.wanted.push(argument),
+            }
+        }
+        Ok(choice)
+    }
+
+    fn takes(&self, name: &str) -> bool {
+        let named = |words: &[String]| words.iter().any(|word| name.contains(word));
+        (self.wanted.is_empty() || named(&self.wanted)) && !named(&self.skipped)
+    }
+}
+
 /// Runs one behaviour, or says why it is waived.
 fn passes<H: Harness>(
     behaviour: &'static Behaviour,
@@ -95,4 +157,23 @@ fn passes<H: Harness>(
         Err(_) => println!("{} ... FAILED ({took:.1?})", behaviour.name),
     }
     outcome.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(arguments: &[&str], name: &str) -> bool {
+        let read = Choice::read(arguments.iter().map(|word| (*word).to_owned()));
+        read.unwrap().takes(name)
+    }
+
+    #[test]
+    fn an_option_with_a_value_chooses_nothing() {
+        assert!(chosen(&["--skip", "redis"], "release_twice"));
+        assert!(chosen(&["--skip=redis", "--test-threads", "2"], "release_twice"));
+        assert!(!chosen(&["--skip", "release"], "release_twice"));
+        assert!(chosen(&["release"], "release_twice") && !chosen(&["renewal"], "release_twice"));
+        assert!(Choice::read(["--surprise".to_owned()]).is_err());
+    }
 }

@@ -170,7 +170,7 @@ impl Package {
 }
 
 /// Whether nothing would have to be installed.
-pub(super) fn is_there(cache: &Path, package: &Package) -> bool {
+fn is_there(cache: &Path, package: &Package) -> bool {
     package.program(cache).is_ok()
 }
 

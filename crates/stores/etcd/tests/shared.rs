@@ -7,17 +7,18 @@ mod common;
 use std::process::ExitCode;
 
 use common::harness::{ALONE_ON_THE_MACHINE, AT_ONCE, Etcd};
+use tenure_conformance::together::{behaviours_are_named, run_together};
 
 /// Set by `cargo xtask conformance etcd`: four minutes more than CI has for what `neighbours` and
 /// `contended` look at, too.
 const WHOLE: &str = "TENURE_TEST_WHOLE";
 
 fn main() -> ExitCode {
-    if std::env::var_os(WHOLE).is_none() && std::env::args().len() == 1 {
+    if std::env::var_os(WHOLE).is_none() && !behaviours_are_named() {
         println!(
             "SKIPPED: the suite with names shared with HAMode: `cargo xtask conformance etcd`"
         );
         return ExitCode::SUCCESS;
     }
-    tenure_conformance::together::run_together(Etcd::shared, AT_ONCE, &ALONE_ON_THE_MACHINE)
+    run_together(Etcd::shared, AT_ONCE, &ALONE_ON_THE_MACHINE)
 }
