@@ -18,7 +18,7 @@ struct Suite {
 
 const IDLE: &str = "an_idle_session_takes_no_more";
 
-const SUITES: [Suite; 7] = [
+const SUITES: [Suite; 8] = [
     Suite {
         store: "memory",
         package: "tenure-conformance",
@@ -56,6 +56,13 @@ const SUITES: [Suite; 7] = [
         elsewhere: &["object"],
     },
     Suite {
+        store: "dapr",
+        package: "tenure-dapr",
+        servers: &["dapr"],
+        beside: None,
+        elsewhere: &["dapr"],
+    },
+    Suite {
         store: "kubernetes",
         package: "tenure-kubernetes",
         servers: &["kubernetes"],
@@ -65,8 +72,8 @@ const SUITES: [Suite; 7] = [
 ];
 
 /// What takes longer than CI has: `conformance` runs it, and `verify` says at its end that it didn't.
-pub(crate) const LEFT_TO_CONFORMANCE: &str = "etcd's suite with names shared with HAMode, and on its cluster what one server shows as well \
-     (`cargo xtask conformance etcd` runs both)";
+pub(crate) const LEFT_TO_CONFORMANCE: &str = "etcd's suite with names shared with HAMode, and on \
+     its cluster what one server shows as well (`cargo xtask conformance etcd` runs both)";
 
 /// What `soak` knows by name: the servers that it needs, and the test that it runs.
 const SOAKS: [(&str, &[&str], &str); 10] = [
@@ -144,7 +151,7 @@ pub(crate) fn left_out(args: &[String]) -> Result<Vec<&'static str>, String> {
         found.map(|suite| suite.store).ok_or_else(|| {
             format!(
                 "`{name}` can't be left out; a store that needs servers can: postgres, redis, etcd, \
-                 object, kubernetes"
+                 object, dapr, kubernetes"
             )
         })
     };

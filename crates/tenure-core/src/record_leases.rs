@@ -299,7 +299,7 @@ async fn establish<R: RecordStore>(records: &R, chance: &mut Chance) -> Result<S
 }
 
 /// Waits for all of a bounded number of futures, in order.
-async fn join<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+pub(crate) async fn join<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
     let mut futures: Vec<_> = futures.map(Box::pin).collect();
     let mut outputs: Vec<_> = futures.iter().map(|_| None).collect();
     std::future::poll_fn(|context| {

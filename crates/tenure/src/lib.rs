@@ -55,6 +55,8 @@ pub use tenure_core::identity::{FencingToken, Incarnation, Instance, Name, Names
 pub use tenure_core::protocol::hold::{Cause, Limits, Standing};
 pub use tenure_core::record::Metadata;
 pub use tenure_core::store::{Level, Store};
+#[cfg(feature = "dapr")]
+pub use tenure_dapr as dapr;
 #[cfg(feature = "etcd")]
 pub use tenure_etcd as etcd;
 #[cfg(feature = "kubernetes")]

@@ -8,6 +8,7 @@ mod ask;
 mod azure;
 mod certificates;
 mod command;
+mod dapr;
 mod etcd;
 mod etcd_tls;
 mod go;
@@ -37,7 +38,7 @@ use server::Server;
 use site::{FOLDER_VARIABLE, Site};
 
 /// Every server, in the order of their lines. Whatever another needs stands before it.
-const SERVERS: [&dyn Server; 13] = [
+const SERVERS: [&dyn Server; 14] = [
     &postgres::Postgres,
     &pgbouncer::PgBouncer,
     &redis::Redis,
@@ -50,6 +51,7 @@ const SERVERS: [&dyn Server; 13] = [
     &etcd_tls::EtcdTls,
     &s3::S3,
     &azure::Azure,
+    &dapr::Dapr,
     &kubernetes::Kubernetes,
 ];
 

@@ -10,6 +10,8 @@ use tenure_core::identity::Namespace;
 use tenure_core::memory::MemoryStore;
 use tenure_core::store::{Level, Store, StoreAdmin};
 
+#[cfg(feature = "dapr")]
+mod dapr;
 #[cfg(feature = "etcd")]
 mod etcd;
 #[cfg(feature = "kubernetes")]
@@ -55,13 +57,14 @@ struct Url<'a> {
 }
 
 /// The schemes of stores that tenure has, the feature that compiles each in, and whether it is.
-const SCHEMES: [(&str, Option<&str>, bool); 10] = [
+const SCHEMES: [(&str, Option<&str>, bool); 11] = [
     ("memory", None, true),
     ("sqlite", Some("sqlite"), cfg!(feature = "sqlite")),
     ("postgres", Some("postgres"), cfg!(feature = "postgres")),
     ("postgresql", Some("postgres"), cfg!(feature = "postgres")),
     ("redis", Some("redis"), cfg!(feature = "redis")),
     ("etcd", Some("etcd"), cfg!(feature = "etcd")),
+    ("dapr", Some("dapr"), cfg!(feature = "dapr")),
     ("s3", Some("object"), cfg!(feature = "object")),
     ("gs", Some("object"), cfg!(feature = "object")),
     ("az", Some("object"), cfg!(feature = "object")),
@@ -92,6 +95,8 @@ pub(crate) async fn open(
         "sqlite" => sqlite::open(&url, namespace.clone(), clock, chance).await?,
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => postgres::open(&url, namespace.clone(), chance).await?,
+        #[cfg(feature = "dapr")]
+        "dapr" => dapr::open(&url, namespace.clone(), chance).await?,
         #[cfg(feature = "etcd")]
         "etcd" => etcd::open(&url, namespace.clone(), chance).await?,
         #[cfg(feature = "object")]
@@ -120,6 +125,8 @@ pub async fn admin(url: &str, chance: &mut Chance) -> Result<Arc<dyn StoreAdmin>
         "sqlite" => sqlite::admin(&url, chance).await,
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => postgres::admin(&url, chance),
+        #[cfg(feature = "dapr")]
+        "dapr" => dapr::admin(&url, chance),
         #[cfg(feature = "etcd")]
         "etcd" => etcd::admin(&url, chance),
         #[cfg(feature = "object")]
