@@ -59,9 +59,10 @@ impl Scene {
 
     /// Any program, in this scene.
     pub fn marked(&self, program: impl AsRef<OsStr>) -> Command {
-        // Whoever runs the tests in the background of a shell ignores these two, and children inherit it.
+        // Whoever runs the tests in the background of a shell, or by nohup, ignores some of these, and
+        // children inherit it.
         let mut command = Command::new("env");
-        command.arg("--default-signal=INT,QUIT").arg(program.as_ref());
+        command.arg("--default-signal=HUP,INT,QUIT").arg(program.as_ref());
         command.current_dir(&self.directory).env(SCENE, &self.directory);
         command.env("ACTOR", std::env::current_exe().unwrap());
         for name in [
