@@ -211,7 +211,7 @@ impl Harness for Component {
             ConnectionFault::Refused => {
                 // The connections that opening has left would still do.
                 proxy.set(Fault::Reset);
-                std::thread::sleep(Duration::from_millis(100));
+                std::thread::sleep(Duration::from_secs(1));
                 proxy.set(Fault::Refuse);
             }
             ConnectionFault::ResetBefore => proxy.set(Fault::Reset),

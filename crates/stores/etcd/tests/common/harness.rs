@@ -29,7 +29,7 @@ const TTL: Duration = Duration::from_secs(8);
 /// etcd tells what is left in whole seconds.
 const SLACK: Duration = Duration::from_secs(1);
 /// How long a client takes to notice that its connection was reset.
-const NOTICED: Duration = Duration::from_millis(100);
+const NOTICED: Duration = Duration::from_millis(500);
 /// How long a request is waited for that will have no answer.
 const PATIENCE: Duration = Duration::from_millis(700);
 

@@ -10,6 +10,7 @@ use redis::Value;
 use tenure_conformance::drive::Work;
 use tenure_conformance::harness::{Capability, ConnectionFault, Harness};
 use tenure_conformance::proxy::{Fault, FaultProxy, Then};
+use tenure_core::Error;
 use tenure_core::clock::Instant;
 use tenure_core::identity::{Name, Namespace};
 use tenure_core::store::{Store, StoreAdmin};
@@ -96,7 +97,10 @@ impl Redis {
     }
 
     fn session(&self, namespace: &Namespace) -> RedisStore {
-        try_open(self.config(&self.url(), namespace)).unwrap()
+        // Opening is no behaviour: a machine that stands still for seconds may take a few tries.
+        let open = || try_open(self.config(&self.url(), namespace));
+        let patient = |_: Error| open().or_else(|_| open());
+        open().or_else(patient).unwrap()
     }
 
     /// A connection behind the store's back to each server.
@@ -324,7 +328,7 @@ impl Harness for Redis {
             ConnectionFault::Refused => {
                 // The connection that opening has left would still do.
                 proxy.set(Fault::Reset);
-                std::thread::sleep(Duration::from_millis(100));
+                std::thread::sleep(Duration::from_secs(1));
                 proxy.set(Fault::Refuse);
             }
             ConnectionFault::ResetBefore => proxy.set(Fault::Reset),
