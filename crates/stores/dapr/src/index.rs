@@ -10,7 +10,7 @@ use tenure_core::store::Version;
 use tenure_core::{Error, ErrorKind, Operation};
 
 use crate::keys::{INDEXES, Keys};
-use crate::records::Values;
+use crate::values::Values;
 
 /// How often an index is tried that others change meanwhile.
 const TRIES_MAX: usize = 64;

@@ -14,7 +14,7 @@
 //! # }
 //! ```
 //!
-//! What it promises, on which components, is told in the README. A record is a value (`records`)
+//! What it promises, on which components, is told in the README. A record is a value (`values`)
 //! that is written if its etag is as it was read, and read back after each write; the lease over
 //! that is the core's. Nothing is ever deleted, and nothing has a time to live.
 
@@ -27,6 +27,7 @@ mod mark;
 mod records;
 mod sidecar;
 mod store;
+mod values;
 
 pub use admin::DaprAdmin;
 pub use config::DaprConfig;

@@ -17,8 +17,9 @@ use crate::component::{self, Found, Kinds};
 use crate::config::DaprConfig;
 use crate::keys::INDEXES;
 use crate::mark;
-use crate::records::{Records, Values};
+use crate::records::Records;
 use crate::sidecar::Sidecar;
+use crate::values::Values;
 
 /// How many items a request may have: each is a few requests of its own.
 const BATCH_MAX: usize = 10_000;

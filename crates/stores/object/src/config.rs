@@ -194,13 +194,7 @@ impl ObjectConfig {
         Ok(config)
     }
 
-    /// The client that sessions use, for tests that look behind a store's back.
-    #[doc(hidden)]
-    pub fn client(&self) -> Result<Arc<dyn ObjectStore>, Error> {
-        Ok(crate::client::bucket(self)?.store)
-    }
-
-    /// The object of a record, for the same tests.
+    /// The object of a record, for tests that look behind a store's back.
     #[doc(hidden)]
     pub fn object(&self, name: &Name) -> Result<object_store::path::Path, Error> {
         Ok(self.keys()?.record(name))

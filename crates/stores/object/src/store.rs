@@ -67,6 +67,12 @@ impl ObjectLeases {
         Ok(Self { leases, shared })
     }
 
+    /// The client of a configuration, for tests that look behind a store's back.
+    #[doc(hidden)]
+    pub fn client(config: &ObjectConfig) -> Result<Arc<dyn object_store::ObjectStore>, Error> {
+        Ok(client::bucket(config)?.store)
+    }
+
     /// The records underneath, for tests of their preconditions.
     #[doc(hidden)]
     pub fn records(&self) -> Arc<dyn RecordStore> {

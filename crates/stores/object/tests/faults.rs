@@ -13,7 +13,7 @@ use tenure_core::ErrorKind::{Invalid, Misconfigured, OutcomeUnknown, Unavailable
 use tenure_core::store::{
     Acquired, InitOptions, Prefix, Query, Released, Renewed, Store, StoreAdmin, Verdict,
 };
-use tenure_object::{ObjectAdmin, ObjectConfig, ObjectLeases};
+use tenure_object::{ObjectAdmin, ObjectLeases};
 
 /// A session behind a proxy, and one beside it.
 fn behind() -> (ObjectLeases, FaultProxy, ObjectLeases) {
@@ -172,7 +172,7 @@ fn objects_of_another_hand_are_no_names() {
     let config = config_at(&url_of("TENURE_TEST_S3"));
     let store = try_open(config.clone()).unwrap();
     granted(&store, &claim("a/b", &mut chance()));
-    let client = ObjectConfig::client(&config).unwrap();
+    let client = ObjectLeases::client(&config).unwrap();
     let stranger = format!("{}/default/not/ours.txt", config.prefix);
     use tenure_object::object_store::ObjectStoreExt as _;
     run(client.put(&stranger.as_str().into(), "x".into())).unwrap();

@@ -16,7 +16,7 @@ use tenure_object::object_store::path::Path;
 use tenure_object::object_store::{
     Attribute, Attributes, ObjectStore, ObjectStoreExt as _, PutOptions,
 };
-use tenure_object::{Layout, ObjectConfig};
+use tenure_object::{Layout, ObjectConfig, ObjectLeases};
 
 const LONG_AGO: &str = "2020-01-01T00:00:00+00:00";
 const FAR_AWAY: &str = "2999-01-01T00:00:00+00:00";
@@ -33,7 +33,7 @@ impl Place {
         let mut config = config_at(&url_of("TENURE_TEST_S3"));
         let key = format!("{}-lock.json", config.prefix);
         config.layout = Some(Layout::leader_election(name("job"), key.as_str()));
-        let client = config.client().unwrap();
+        let client = ObjectLeases::client(&config).unwrap();
         Self { config, client, object: Path::from(key) }
     }
 

@@ -15,7 +15,7 @@ use tenure_core::clock::Instant;
 use tenure_core::identity::{Name, Namespace};
 use tenure_core::record_store::RecordStore;
 use tenure_core::store::{Store, StoreAdmin};
-use tenure_object::{Layout, ObjectAdmin, ObjectConfig, object_store};
+use tenure_object::{Layout, ObjectAdmin, ObjectConfig, ObjectLeases, object_store};
 
 use super::{address_of, chance, config_at, name, run, through, try_open};
 
@@ -80,7 +80,7 @@ impl Objects {
 
     /// A client behind the store's back.
     pub fn by_hand(&self) -> Arc<dyn ObjectStore> {
-        self.config.client().unwrap()
+        ObjectLeases::client(&self.config).unwrap()
     }
 
     fn all(&self) -> Vec<Path> {
