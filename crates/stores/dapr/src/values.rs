@@ -38,7 +38,9 @@ impl Values {
         bytes: &[u8],
         expected: Expected<'_>,
     ) -> Result<Written, Error> {
-        let text = std::str::from_utf8(bytes).expect("a record is JSON, and that is text");
+        let text = std::str::from_utf8(bytes).map_err(|error| {
+            Error::invalid("a record is JSON, so UTF-8; these bytes aren't").with_source(error)
+        })?;
         let etag = match expected {
             Expected::Absent => None,
             Expected::Version(version) => Some(version.as_str()),

@@ -1,5 +1,5 @@
-//! What the tests of this crate share: servers, sessions, and instances that claim.
-#![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
+//! What the tests of this crate share: a sidecar, and sessions through it.
+#![allow(unreachable_pub, reason = "each test uses a part of it")]
 
 pub mod harness;
 
@@ -8,14 +8,9 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
+use tenure_core::Error;
 use tenure_core::chance::Chance;
-use tenure_core::clock::Timestamp;
-use tenure_core::identity::{ClaimId, Incarnation, Instance, Name, Nonce};
-use tenure_core::record::Metadata;
-use tenure_core::store::{Acquired, Claim, Grant, Hold, Release, Released, Renewed, Store};
-use tenure_core::{Error, ErrorKind};
 use tenure_dapr::{DaprConfig, DaprLeases};
 use tokio::runtime::Runtime;
 
@@ -79,86 +74,4 @@ pub fn ask(method: &str, path: &str, body: &str) -> (u16, String) {
 
 pub fn try_open(config: DaprConfig) -> Result<DaprLeases, Error> {
     run(DaprLeases::open(config, chance()))
-}
-
-pub fn name(text: &str) -> Name {
-    Name::new(text).unwrap()
-}
-
-/// A new claim by a new instance, for 30 s.
-pub fn claim(of: &str, chance: &mut Chance) -> Claim {
-    Claim {
-        name: name(of),
-        instance: Instance::new(name("test"), Incarnation::draw(chance)),
-        id: ClaimId::draw(chance),
-        nonce: Nonce::draw(chance),
-        ttl: Duration::from_secs(30),
-        min_hold: Duration::ZERO,
-        metadata: Metadata::new(),
-        bound_to: None,
-        at: Timestamp::default(),
-        unanswered_for: Duration::ZERO,
-        watched: None,
-        above: None,
-        ends_with_process: true,
-    }
-}
-
-pub fn acquire(store: &dyn Store, claim: &Claim) -> Result<Acquired, Error> {
-    Ok(run(store.acquire(std::slice::from_ref(claim)))?.remove(0))
-}
-
-#[track_caller]
-pub fn granted(store: &dyn Store, claim: &Claim) -> Grant {
-    match acquire(store, claim) {
-        Ok(Acquired::Granted(grant)) => grant,
-        other => panic!("not granted: {other:?}"),
-    }
-}
-
-pub fn hold(claim: &Claim, grant: &Grant, chance: &mut Chance) -> Hold {
-    Hold {
-        name: claim.name.clone(),
-        instance: claim.instance.clone(),
-        claim: claim.id,
-        token: grant.token,
-        ttl: claim.ttl,
-        not_before: Duration::ZERO,
-        version: grant.version.clone(),
-        nonce: Nonce::draw(chance),
-        unconfirmed_for: Duration::ZERO,
-    }
-}
-
-pub fn renew(store: &dyn Store, hold: &Hold) -> Result<Renewed, Error> {
-    Ok(run(store.renew(std::slice::from_ref(hold)))?.remove(0))
-}
-
-pub fn release_of(claim: &Claim, grant: &Grant, chance: &mut Chance) -> Release {
-    Release {
-        name: claim.name.clone(),
-        instance: claim.instance.clone(),
-        claim: claim.id,
-        token: grant.token,
-        version: grant.version.clone(),
-        nonce: Nonce::draw(chance),
-        successor: None,
-        why: "it is done".to_owned(),
-        at: Timestamp::default(),
-    }
-}
-
-pub fn release(store: &dyn Store, release: &Release) -> Result<Released, Error> {
-    Ok(run(store.release(std::slice::from_ref(release)))?.remove(0))
-}
-
-/// Asserts that an outcome is a failure of this kind, and says these words.
-#[track_caller]
-pub fn says<T: std::fmt::Debug>(outcome: Result<T, Error>, kind: ErrorKind, words: &[&str]) {
-    let error = outcome.expect_err("it should have failed");
-    let said = error.to_string();
-    assert_eq!(error.kind(), kind, "{error:?}");
-    for word in words {
-        assert!(said.contains(word), "`{word}` is missing in: {said}");
-    }
 }
