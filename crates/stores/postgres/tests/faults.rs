@@ -169,6 +169,74 @@ fn takes_one_round_trip_each(scratch: &Scratch) {
     wait(store.close()).unwrap();
 }
 
+/// A plan that was made while the table was empty serves for as long as its connection.
+#[test]
+fn a_request_reads_the_rows_that_it_names_however_many_there_are() {
+    reads_the_rows_that_it_names(&Scratch::new());
+    let shared = Scratch::unused_and_shared();
+    shared.init(&InitOptions::default());
+    reads_the_rows_that_it_names(&shared);
+}
+
+fn reads_the_rows_that_it_names(scratch: &Scratch) {
+    const NAMES: usize = 2000;
+    let mut config = scratch.config(&url());
+    config.push = false;
+    let pool = deadpool_postgres::Pool::builder(deadpool_postgres::Manager::new(
+        url().parse().unwrap(),
+        tokio_postgres::NoTls,
+    ));
+    let pool = pool.max_size(1).build().unwrap();
+    let store = wait(PostgresStore::open_on(pool.clone(), config, chance())).unwrap();
+    let schema = &scratch.schema;
+    let rows_read = || {
+        let query = format!(
+            "SELECT sum(coalesce(idx_tup_fetch, 0) + seq_tup_read)::bigint \
+             FROM pg_stat_user_tables WHERE schemaname = '{schema}' \
+             AND relname IN ('leases', 'app_runtime_leases')"
+        );
+        wait(async {
+            let connection = pool.get().await.unwrap();
+            connection.batch_execute("SELECT pg_stat_force_next_flush()").await.unwrap();
+            let rows = connection.query_typed(&query, &[]).await.unwrap();
+            rows[0].get::<_, i64>(0)
+        })
+    };
+    let mut player = Player::new();
+    let first = player.claim("first");
+    let grant = acquire(&store, &first).unwrap();
+    let hold = player.hold(&first, &grant);
+    renew(&store, &hold).unwrap();
+    wait(store.read(&[first.name.clone()])).unwrap();
+    let claims: Vec<Claim> = (0..NAMES).map(|n| player.claim(&format!("n{n}"))).collect();
+    let grants = wait(store.acquire(&claims)).unwrap();
+
+    let counted = |what: &str, most: i64, act: &mut dyn FnMut()| {
+        let before = rows_read();
+        act();
+        let read = rows_read() - before;
+        assert!(read <= most, "{what} read {read} rows of {NAMES}");
+    };
+    let hold = player.hold(&first, &grant);
+    counted("a renewal", 10, &mut || drop(renew(&store, &hold).unwrap()));
+    counted("a look", 10, &mut || drop(wait(store.read(&[first.name.clone()])).unwrap()));
+    let refused = player.claim("first");
+    counted("a refusal", 10, &mut || drop(wait(store.acquire(&[refused.clone()])).unwrap()));
+    let holds: Vec<Hold> = claims
+        .iter()
+        .zip(&grants)
+        .map(|(claim, granted)| match granted {
+            Acquired::Granted(grant) => player.hold(claim, grant),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let most = 10 * NAMES as i64;
+    counted("a beat of all", most, &mut || drop(wait(store.renew(&holds)).unwrap()));
+    let release = player.release(&first, &grant);
+    counted("a release", 20, &mut || drop(wait(store.release(&[release.clone()])).unwrap()));
+    wait(store.close()).unwrap();
+}
+
 #[test]
 fn ended_backends_are_unknown_or_unavailable_and_the_next_request_comes_through() {
     let scratch = Scratch::new();

@@ -6,7 +6,9 @@
 -- They go by their index even where a table was just made and the planner believes it empty; what
 -- it then thinks a plain scan costs must not make it compile each statement. Their plans are
 -- generic: for a single name the planner thinks a plan of its own cheaper, and so makes one at
--- each call, which took longer than the call.
+-- each call, which took longer than the call. A plan that was made for a young table is kept when
+-- it has grown, so only one is left to choose: each name of a batch is looked up in the index by
+-- namespace and name. Joined in another way, the renewal of one name was seen to read them all.
 --
 -- Durations are in milliseconds, ages in microseconds. The number at the end of a name is the
 -- version of its parameters: a newer release adds others, and leaves these to the older one.
@@ -234,7 +236,7 @@ CREATE OR REPLACE FUNCTION {schema}.renew_1(
 )
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off SET jit = off AS $$
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     about {schema}.store := {schema}.opened_1(expected_store);
@@ -246,10 +248,12 @@ BEGIN
         UPDATE {schema}.leases AS l SET
             writes = l.writes + 1, written = {schema}.clock(), nonce = each.nonce,
             ttl_ms = each.ttl, not_before_ms = each.not_before
-        FROM unnest(names, holders, claims, tokens, ttls, not_befores, nonces, unconfirmed)
-            WITH ORDINALITY
-            AS each(name, holder, claim, token, ttl, not_before, nonce, unconfirmed, item)
-        WHERE l.namespace = in_namespace AND l.name = each.name
+        FROM (SELECT in_namespace AS namespace, *
+            FROM unnest(names, holders, claims, tokens, ttls, not_befores, nonces, unconfirmed)
+                WITH ORDINALITY
+                AS one(name, holder, claim, token, ttl, not_before, nonce, unconfirmed, item)
+            OFFSET 0) AS each
+        WHERE l.namespace = each.namespace AND l.name = each.name
             AND l.claim = each.claim AND l.token = each.token AND l.holder = each.holder
             AND l.state = 'held' AND l.record ->> 'format' = '1'
             -- Where a store's clock and the holder's own both speak, the earlier end counts.
@@ -264,8 +268,9 @@ BEGIN
         RETURN QUERY
             SELECT each.item, l.writes || '-' || l.nonce, NULL, {schema}.record_1(l),
                 {schema}.age_1(l.written, about.clock), shown
-            FROM unnest(names) WITH ORDINALITY AS each(name, item)
-            JOIN {schema}.leases AS l ON l.namespace = in_namespace AND l.name = each.name
+            FROM (SELECT in_namespace AS namespace, *
+                FROM unnest(names) WITH ORDINALITY AS one(name, item) OFFSET 0) AS each
+            JOIN {schema}.leases AS l ON l.namespace = each.namespace AND l.name = each.name
             -- But for what this very transaction has written.
             WHERE l.xmin::text::bigint <> txid_current() & 4294967295;
     END IF;
@@ -278,7 +283,7 @@ CREATE OR REPLACE FUNCTION {schema}.release_1(
 ) RETURNS TABLE (item bigint, version text, snapshot text, age bigint)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off SET jit = off AS $$
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     about {schema}.store := {schema}.opened_1(expected_store);
@@ -293,10 +298,12 @@ BEGIN
             record = {schema}.push_1(
                 (l.record - 'order') || jsonb_build_object('state', each.state::jsonb),
                 each.transition::jsonb)
-        FROM unnest(names, holders, claims, tokens, nonces, states, transitions, transfers)
-            WITH ORDINALITY
-            AS each(name, holder, claim, token, nonce, state, transition, transfer, item)
-        WHERE l.namespace = in_namespace AND l.name = each.name
+        FROM (SELECT in_namespace AS namespace, *
+            FROM unnest(names, holders, claims, tokens, nonces, states, transitions, transfers)
+                WITH ORDINALITY
+                AS one(name, holder, claim, token, nonce, state, transition, transfer, item)
+            OFFSET 0) AS each
+        WHERE l.namespace = each.namespace AND l.name = each.name
             AND l.claim = each.claim AND l.token = each.token AND l.holder = each.holder
             AND l.state <> 'released' AND l.record ->> 'format' = '1'
         RETURNING each.item, l.writes || '-' || l.nonce, NULL::text, NULL::bigint;
@@ -312,8 +319,9 @@ BEGIN
         RETURN QUERY
             SELECT each.item, l.writes || '-' || l.nonce, {schema}.record_1(l),
                 {schema}.age_1(l.written, about.clock)
-            FROM unnest(names) WITH ORDINALITY AS each(name, item)
-            JOIN {schema}.leases AS l ON l.namespace = in_namespace AND l.name = each.name
+            FROM (SELECT in_namespace AS namespace, *
+                FROM unnest(names) WITH ORDINALITY AS one(name, item) OFFSET 0) AS each
+            JOIN {schema}.leases AS l ON l.namespace = each.namespace AND l.name = each.name
             -- But for what this very transaction has written.
             WHERE l.xmin::text::bigint <> txid_current() & 4294967295;
     END IF;
@@ -324,7 +332,7 @@ CREATE OR REPLACE FUNCTION {schema}.read_1(expected_store text, in_namespace tex
 RETURNS TABLE (item bigint, version text, snapshot text, age bigint)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off SET jit = off AS $$
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     about {schema}.store := {schema}.opened_1(expected_store);
@@ -332,8 +340,9 @@ BEGIN
     RETURN QUERY
         SELECT each.item, l.writes || '-' || l.nonce, {schema}.record_1(l),
             {schema}.age_1(l.written, about.clock)
-        FROM unnest(names) WITH ORDINALITY AS each(name, item)
-        JOIN {schema}.leases AS l ON l.namespace = in_namespace AND l.name = each.name;
+        FROM (SELECT in_namespace AS namespace, *
+            FROM unnest(names) WITH ORDINALITY AS one(name, item) OFFSET 0) AS each
+        JOIN {schema}.leases AS l ON l.namespace = each.namespace AND l.name = each.name;
 END $$;
 
 -- Lists records from `first` on and before `last`, in byte order of their names.

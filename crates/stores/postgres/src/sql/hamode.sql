@@ -4,7 +4,8 @@
 -- functions.sql for it, and add what the entry says.
 --
 -- The table is the host's, so its name is a parameter. Entries are locked before records, and in
--- one order. A duration that is written for a neighbour to read is longer by the skew, and an
+-- one order. A record is looked up by its key for each name, however a batch is joined to its
+-- entries. A duration that is written for a neighbour to read is longer by the skew, and an
 -- entry of a neighbour's is believed for so much longer: its clock wrote it, or will judge it.
 
 -- By what id the neighbours know the holder of a record, or one that is written NAME#INCARNATION.
@@ -86,19 +87,20 @@ BEGIN
     RETURN QUERY
         SELECT c.item, decided.outcome, l.token, l.writes || '-' || l.nonce,
             CASE WHEN l.name IS NOT NULL AND decided.outcome IN ('refused', 'unreadable')
-                THEN {schema}.record_1(l) END,
+                THEN {schema}.record_1(ROW(l.*)::{schema}.leases) END,
             aged.age, CASE WHEN left_us IS NOT NULL THEN t.holder_id END,
             (extract(epoch FROM t.acquired) * 1000)::bigint, left_us,
             t.version || '-' || t.holder_id
         FROM unnest(names, holder_names, incarnations, claims, unanswered, watched)
             WITH ORDINALITY
             AS c(name, holder_name, incarnation, claim, unanswered, watched, item)
-        LEFT JOIN {schema}.leases AS l ON l.namespace = in_namespace AND l.name = c.name
+        LEFT JOIN LATERAL (SELECT * FROM {schema}.leases AS own
+            WHERE own.namespace = in_namespace AND own.name = c.name OFFSET 0) AS l ON true
         LEFT JOIN {schema}.hamode_entries_1(theirs, names) AS t ON t.lease_name = c.name
         CROSS JOIN LATERAL (SELECT {schema}.age_1(l.written, clock) AS age,
             c.holder_name || '/' || c.incarnation AS me OFFSET 0) AS aged
-        CROSS JOIN LATERAL (SELECT {schema}.claim_1(l, aged.age, c.holder_name, c.incarnation,
-            c.claim, c.unanswered, c.watched) AS ours OFFSET 0) AS by_ours
+        CROSS JOIN LATERAL (SELECT {schema}.claim_1(ROW(l.*)::{schema}.leases, aged.age, c.holder_name,
+            c.incarnation, c.claim, c.unanswered, c.watched) AS ours OFFSET 0) AS by_ours
         CROSS JOIN LATERAL (SELECT CASE WHEN ours IN ('free', 'found') THEN
             {schema}.hamode_left_1(t.holder_id, t.expires, skew_ms,
                 {schema}.holder_id_1(l.holder), me) END AS left_us OFFSET 0) AS by_theirs
@@ -340,7 +342,8 @@ BEGIN
             (each.state::jsonb -> 'reserved_for' ->> 'lasts_ms')::bigint)
         FROM unnest({schema}.picked_1(names, released), {schema}.picked_1(states, released))
             WITH ORDINALITY AS each(name, state, item)
-        JOIN {schema}.leases AS l ON l.namespace = in_namespace AND l.name = each.name
+        CROSS JOIN LATERAL (SELECT own.not_before_ms FROM {schema}.leases AS own
+            WHERE own.namespace = in_namespace AND own.name = each.name OFFSET 0) AS l
         ORDER BY each.item);
     EXECUTE format('UPDATE %s AS t SET version = t.version + 1, expires_at_utc =
             CASE WHEN each.ms > 0 THEN {schema}.hamode_until_1(each.ms, $4) ELSE $5 END
@@ -368,12 +371,13 @@ DECLARE
 BEGIN
     RETURN QUERY
         SELECT each.item, l.writes || '-' || l.nonce,
-            CASE WHEN l.name IS NOT NULL THEN {schema}.record_1(l) END, aged.age,
+            CASE WHEN l.name IS NOT NULL THEN {schema}.record_1(ROW(l.*)::{schema}.leases) END, aged.age,
             CASE WHEN left_us IS NOT NULL THEN t.holder_id END,
             (extract(epoch FROM t.acquired) * 1000)::bigint, left_us,
             t.version || '-' || t.holder_id
         FROM unnest(names) WITH ORDINALITY AS each(name, item)
-        LEFT JOIN {schema}.leases AS l ON l.namespace = in_namespace AND l.name = each.name
+        LEFT JOIN LATERAL (SELECT * FROM {schema}.leases AS own
+            WHERE own.namespace = in_namespace AND own.name = each.name OFFSET 0) AS l ON true
         LEFT JOIN {schema}.hamode_entries_1(theirs, names) AS t ON t.lease_name = each.name
         CROSS JOIN LATERAL (SELECT {schema}.age_1(l.written, about.clock) AS age) AS aged
         CROSS JOIN LATERAL (SELECT CASE
