@@ -185,8 +185,9 @@ BEGIN
                         {schema}.picked_1(incarnations, missing), timestamptz '1970-01-01Z';
             END IF;
             locked := {schema}.hamode_lock_1(theirs, {schema}.picked_1(names, free), true);
-            looked := ARRAY(SELECT item FROM unnest(free) AS item
-                WHERE names[item] = ANY (locked) ORDER BY 1);
+            looked := ARRAY(SELECT item FROM unnest(free) AS one(item)
+                JOIN unnest(names) WITH ORDINALITY AS each(name, item) USING (item)
+                JOIN unnest(locked) AS ours(name) USING (name) ORDER BY 1);
             waiting := ARRAY(SELECT * FROM unnest(free) EXCEPT SELECT * FROM unnest(looked)
                 ORDER BY 1);
             locks := true;

@@ -112,7 +112,7 @@ impl Scratch {
             config.hamode = Some(table.unwrap());
         }
         config.connections = 2;
-        config.timeout = Duration::from_secs(10);
+        config.timeout = Duration::from_secs(30);
         config
     }
 
