@@ -23,6 +23,7 @@ pub mod preconditions;
 pub mod protocol;
 pub mod record;
 pub mod record_leases;
+pub mod record_mark;
 pub mod record_store;
 pub mod store;
 pub mod timing;

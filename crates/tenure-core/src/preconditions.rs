@@ -2,7 +2,7 @@
 //! don't know, and some check and then act.
 
 use crate::chance::Chance;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Operation};
 use crate::identity::Name;
 use crate::record_leases::join;
 use crate::record_store::{Expected, RecordStore, Stored, Written};
@@ -49,15 +49,20 @@ impl Ignored {
 }
 
 /// Tries a store's preconditions, on keys of its own that stay.
+///
+/// An outcome that stays unknown is told as [`Unavailable`](ErrorKind::Unavailable): a trial does
+/// nothing that anybody asked for.
 pub struct Trial<'r, R> {
     records: &'r R,
     chance: Chance,
+    /// A version that some key once had.
+    known: Option<Version>,
 }
 
 impl<'r, R: RecordStore> Trial<'r, R> {
     /// Nothing was tried yet. `chance` tells this trial's writes from those of others.
     pub fn new(records: &'r R, chance: Chance) -> Self {
-        Self { records, chance }
+        Self { records, chance, known: None }
     }
 
     /// What each opening can afford: a create on a key that is there, and a write on a version
@@ -85,6 +90,7 @@ impl<'r, R: RecordStore> Trial<'r, R> {
             }
             let stale =
                 old == now.version || self.write(&key, Expected::Version(&old)).await?.is_some();
+            self.known = Some(old);
             return Ok(stale.then_some(Ignored::Stale));
         }
         // A store that reads what it has written has told of an overwritten version by now.
@@ -119,15 +125,24 @@ impl<'r, R: RecordStore> Trial<'r, R> {
         Ok(None)
     }
 
-    /// A write on a version of a key that isn't there.
+    /// A write on a version of a key that isn't there: one that never was, so that a store which
+    /// made the last one is found out again. After [`quick`](Self::quick) it leaves nothing in a
+    /// store that refuses it.
     ///
     /// # Errors
     /// As the store's.
     pub async fn missing(&mut self) -> Result<Option<Ignored>, Error> {
-        let (there, missing) = (self.fresh(), self.fresh());
-        let Some(version) = self.write(&there, Expected::Absent).await? else {
-            return Ok(Some(Ignored::StaleRead));
+        let version = match self.known.clone() {
+            Some(version) => version,
+            None => {
+                let there = self.fresh();
+                let Some(version) = self.write(&there, Expected::Absent).await? else {
+                    return Ok(Some(Ignored::StaleRead));
+                };
+                version
+            }
         };
+        let missing = self.fresh();
         let written = self.write(&missing, Expected::Version(&version)).await?;
         Ok(written.map(|_| Ignored::VersionOnMissing))
     }
@@ -172,7 +187,7 @@ impl<'r, R: RecordStore> Trial<'r, R> {
         }
         let Some((bytes, version)) = won.pop() else {
             // The winner may be among those whose answer was lost.
-            return unknown.map_or(Ok(Err(Ignored::Race(0, what))), Err);
+            return unknown.map_or(Ok(Err(Ignored::Race(0, what))), |error| Err(untried(error)));
         };
         let kept = self.read(key).await?.map(|kept| kept.bytes);
         Ok(if kept.as_ref() == Some(bytes) { Ok(version) } else { Err(Ignored::NotTheWinners) })
@@ -196,7 +211,7 @@ impl<'r, R: RecordStore> Trial<'r, R> {
         expected: Expected<'_>,
     ) -> Result<Option<Version>, Error> {
         let bytes = self.body(None);
-        Ok(match self.records.write_if(key, &bytes, expected).await? {
+        Ok(match self.records.write_if(key, &bytes, expected).await.map_err(untried)? {
             Written::Written(version) => Some(version),
             Written::Conflict => None,
         })
@@ -214,6 +229,14 @@ impl<'r, R: RecordStore> Trial<'r, R> {
     fn fresh(&mut self) -> Name {
         own(&format!("trial-{:016x}", self.chance.next_u64()))
     }
+}
+
+fn untried(error: Error) -> Error {
+    if error.kind() != ErrorKind::OutcomeUnknown {
+        return error;
+    }
+    let message = format!("the store could not be tried: {error}; try again");
+    Error::new(ErrorKind::Unavailable, Operation::Open, message).with_source(error)
 }
 
 /// The version that the probe's last write has overwritten.
@@ -303,6 +326,7 @@ mod tests {
             assert_eq!(run(trial.versions()), stale);
             let missing = ignores_versions.then_some(Ignored::VersionOnMissing);
             assert_eq!(run(trial.missing()), missing);
+            assert_eq!(run(trial.missing()), missing, "and again");
             let careless = ignores_absent || ignores_versions;
             assert_eq!(run(trial.race()).is_some(), careless);
         }

@@ -1,5 +1,6 @@
 //! Azurite 3.35 for Azure Blob Storage.
 
+use std::fs;
 use std::process::Command;
 
 use super::ask::ask;
@@ -22,6 +23,11 @@ const CONTAINER: &str = "tenure-tests";
 const ACCOUNT: &str = "devstoreaccount1";
 const KEY: &str =
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+/// Where it says how often it collects what nothing refers to, which keeps it from answering for
+/// many seconds after a suite; it has no option for it.
+const CONSTANTS: &str = "../azurite/dist/src/blob/utils/constants";
+/// Instead of ten minutes the longest time that a timer of Node's can have: 24 days.
+const GC_MS: i32 = i32::MAX;
 /// Makes the container: a request signed with the account's key.
 const MAKE: &str = r#"
 const [port, account, key, container] = process.argv.slice(1);
@@ -62,8 +68,15 @@ impl Server for Azure {
 
     fn lay_out(&self, site: &Site) -> Result<Vec<Process>, String> {
         let port = site.port(self.name(), 0);
-        let process = Process::new(site, self.name(), PACKAGE.program(site.cache())?, port);
+        let program = PACKAGE.program(site.cache())?;
+        let constants = program.with_file_name("").join(CONSTANTS);
+        let mut process = Process::new(site, self.name(), program, port);
         site.make(&process.data)?;
+        let before = site.folder(self.name()).join("before.js");
+        let text =
+            format!("require('{}').DEFAULT_GC_INTERVAL_MS = {GC_MS};\n", constants.display());
+        fs::write(&before, text).map_err(|error| format!("{}: {error}", before.display()))?;
+        process.env = vec![("NODE_OPTIONS", format!("--require={}", before.display()))];
         let args = ["--silent", "--skipApiVersionCheck", "--disableTelemetry"];
         let port = port.to_string();
         Ok(vec![process.with_args(args).with_args([

@@ -7,13 +7,13 @@ use tenure_core::chance::Chance;
 use tenure_core::exchange::store_id;
 use tenure_core::identity::StoreId;
 use tenure_core::preconditions::{Ignored, RACERS, Trial};
+use tenure_core::record_mark;
 use tenure_core::record_store::{RecordStore, store_key};
 use tenure_core::store::{Answer, Finding, InitOptions, Level, StoreAdmin, Verdict};
 use tenure_core::{Error, ErrorKind, Operation};
 
 use crate::component::{Found, Kinds};
 use crate::config::DaprConfig;
-use crate::mark;
 use crate::store::{DaprLeases, Place};
 
 /// An answer that takes longer than this makes a short ttl hard to keep.
@@ -103,7 +103,7 @@ impl StoreAdmin for DaprAdmin {
             if let Some(cluster) = &options.cluster {
                 // The mark that is asked for is compared by `give`; opening writes the id.
                 config.cluster = None;
-                mark::give(&records, cluster)
+                record_mark::give(&records.beside(), cluster)
                     .await
                     .map_err(|error| records.located(error.during(Operation::Init)))?;
             }
@@ -124,15 +124,12 @@ impl StoreAdmin for DaprAdmin {
             let Place { found, records } = place.map_err(|e| e.during(Operation::Diagnose))?;
             let mut trial = Trial::new(&records, self.draw());
             let mut findings = vec![component(&found)];
-            let first = trial.quick().await;
             // Whoever can't be reached, or refuses this process, is told as such.
-            if let Err(error) = &first
-                && error.kind() != ErrorKind::OutcomeUnknown
-            {
-                return Err(records.located(error.clone().during(Operation::Diagnose)));
-            }
+            let first = trial.quick().await;
+            let first =
+                first.map_err(|error| records.located(error.during(Operation::Diagnose)))?;
             let good = "a key that is there isn't created again, and an old etag is refused";
-            findings.push(tried("preconditions", good, first));
+            findings.push(tried("preconditions", good, Ok(first)));
             let good = "each etag is accepted once, and what was written is read at once";
             findings.push(tried("versions", good, trial.versions().await));
             findings.push(missing(trial.missing().await));

@@ -40,9 +40,9 @@ impl Keys {
         (hash % INDEXES as u64) as usize
     }
 
-    /// The key of the store's mark, beside the namespaces.
-    pub(crate) fn mark(&self) -> String {
-        format!("{}..mark", self.prefix)
+    /// The place beside the namespaces, none of which is empty.
+    pub(crate) fn beside(&self) -> Self {
+        Self { prefix: self.prefix.clone(), folder: format!("{}.", self.prefix) }
     }
 }
 
@@ -81,7 +81,10 @@ mod tests {
             assert!(keys.insert(key));
         }
         let folder = Keys::new(PREFIX, &Namespace::new("a").unwrap());
-        assert!(!keys.contains(&folder.index(0)) && !keys.contains(&folder.mark()));
+        assert!(!keys.contains(&folder.index(0)));
+        let mark = folder.beside().record(&Name::reserved("@mark").unwrap());
+        assert_eq!(mark, "tenure.._40mark");
+        assert!(!keys.contains(&mark));
     }
 
     #[test]

@@ -23,7 +23,6 @@ mod component;
 mod config;
 mod index;
 mod keys;
-mod mark;
 mod records;
 mod sidecar;
 mod store;

@@ -30,6 +30,11 @@ impl Records {
         Self { profile, keys, values, index }
     }
 
+    /// What lies beside the namespaces.
+    pub(crate) fn beside(&self) -> Self {
+        Self::new(self.profile.clone(), self.keys.beside(), self.values.clone())
+    }
+
     pub(crate) fn located(&self, error: Error) -> Error {
         error.with_store(Arc::clone(&self.profile.location))
     }

@@ -6,6 +6,7 @@ use tenure_core::chance::Chance;
 use tenure_core::identity::Name;
 use tenure_core::preconditions::Trial;
 use tenure_core::record_leases::RecordLeases;
+use tenure_core::record_mark;
 use tenure_core::record_store::{RecordStore, STORE_KEY, TOKENS_KEY};
 use tenure_core::store::{
     Acquired, Answer, Claim, Expiry, Hold, OrderRequest, Ordered, Page, Profile, Query, Release,
@@ -16,7 +17,6 @@ use tenure_core::{Error, ErrorKind, Operation};
 use crate::component::{self, Found, Kinds};
 use crate::config::DaprConfig;
 use crate::keys::INDEXES;
-use crate::mark;
 use crate::records::Records;
 use crate::sidecar::Sidecar;
 use crate::values::Values;
@@ -61,7 +61,8 @@ impl DaprLeases {
             );
             return Err(located(Error::new(ErrorKind::Misconfigured, Operation::Open, message)));
         }
-        mark::compare(&records, config.cluster.as_deref()).await.map_err(located)?;
+        let mark = config.cluster.as_deref();
+        record_mark::compare(&records.beside(), &records, mark).await.map_err(located)?;
         let leases = RecordLeases::open(records.clone(), chance).await.map_err(located)?;
         Ok(Self { leases })
     }

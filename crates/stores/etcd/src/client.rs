@@ -71,7 +71,10 @@ impl Client {
                 .tcp_nodelay(true)
                 .tcp_keepalive(Some(PING))
                 .http2_keep_alive_interval(PING)
-                .keep_alive_timeout(PING_TIMEOUT);
+                .keep_alive_timeout(PING_TIMEOUT)
+                // Answers to who gave up waiting come late, and h2 counts each as an error of
+                // the server's; after 1024 it would close the connection under everybody else.
+                .http2_max_local_error_reset_streams(None);
             let endpoint = match &tls {
                 Some(tls) => endpoint.tls_config(tls.clone()).map_err(|error| {
                     misfit(format!("TLS can't be set up for `{address}`: {error}"))

@@ -6,16 +6,18 @@ use std::time::{Duration, Instant};
 use tenure_core::chance::Chance;
 use tenure_core::exchange::store_id;
 use tenure_core::identity::StoreId;
+use tenure_core::preconditions::{Ignored, RACERS, Trial};
+use tenure_core::record_mark;
 use tenure_core::record_store::{RecordStore, store_key};
 use tenure_core::store::{Answer, Finding, InitOptions, StoreAdmin, Verdict};
 use tenure_core::{Error, ErrorKind, Operation};
 
 use crate::config::{ObjectConfig, Place};
+use crate::errors;
+use crate::layout::Layout;
 use crate::pace::Pace;
-use crate::proof::{Ignored, Proof, RACERS};
 use crate::records::Objects;
 use crate::store::{ObjectLeases, objects};
-use crate::{layout::Layout, mark};
 
 /// An answer that takes longer than this makes a short ttl hard to keep.
 const ANSWER_MOST: Duration = Duration::from_millis(500);
@@ -46,23 +48,6 @@ impl ObjectAdmin {
         Chance::seeded(self.chance().next_u64())
     }
 
-    /// What a probe of the endpoint came to.
-    async fn tried(
-        &self,
-        check: &str,
-        good: String,
-        probe: impl Future<Output = Result<Option<Ignored>, Error>>,
-    ) -> Finding {
-        match probe.await {
-            Ok(None) => Finding::new(check, Verdict::Good, good),
-            Ok(Some(ignored)) => Finding::new(check, Verdict::Bad, ignored.sentence()),
-            Err(error) => {
-                let detail = format!("it could not be tried: {error}");
-                Finding::new(check, Verdict::Limited, detail)
-            }
-        }
-    }
-
     fn durability(&self) -> Finding {
         let (verdict, detail) = match &self.config.place {
             Place::S3(bucket) if bucket.endpoint.is_some() => (
@@ -83,7 +68,7 @@ impl ObjectAdmin {
         let mut slowest = Duration::ZERO;
         for _ in 0..ROUND_TRIPS {
             let begun = Instant::now();
-            if let Err(error) = self.objects.bucket.fetch(&self.objects.keys.own("probe")).await {
+            if let Err(error) = self.objects.read(&[store_key()]).await {
                 return Finding::new("latency", Verdict::Limited, error.to_string());
             }
             slowest = slowest.max(begun.elapsed());
@@ -104,6 +89,17 @@ impl ObjectAdmin {
                 Finding::new("permissions", Verdict::Good, "this identity may do what is needed")
             }
             Err(error) => Finding::new("permissions", Verdict::Bad, error.to_string()),
+        }
+    }
+}
+
+/// What a trial of the endpoint came to.
+fn tried(check: &str, good: &str, outcome: Result<Option<Ignored>, Error>) -> Finding {
+    match outcome {
+        Ok(None) => Finding::new(check, Verdict::Good, good),
+        Ok(Some(ignored)) => Finding::new(check, Verdict::Bad, errors::consequence(ignored)),
+        Err(error) => {
+            Finding::new(check, Verdict::Limited, format!("it could not be tried: {error}"))
         }
     }
 }
@@ -154,7 +150,7 @@ impl StoreAdmin for ObjectAdmin {
             if let Some(cluster) = &options.cluster {
                 // The mark that is asked for is compared by `give`; opening writes the id.
                 config.cluster = None;
-                mark::give(&self.objects, cluster)
+                record_mark::give(&self.objects.beside(), cluster)
                     .await
                     .map_err(|error| self.objects.located(error.during(Operation::Init)))?;
             }
@@ -170,34 +166,22 @@ impl StoreAdmin for ObjectAdmin {
 
     fn diagnose(&self) -> Answer<'_, Vec<Finding>> {
         Box::pin(async move {
-            // Probes are no leases: they are written as often as it takes.
-            let mut bucket = self.objects.bucket.clone();
-            bucket.pace = Arc::new(Pace::new(Duration::ZERO));
-            let mut chance = self.draw();
-            let mut proof = Proof::new(&bucket, &self.objects.keys);
+            let mut beside = self.objects.beside();
+            // Trials are no leases: they are written as often as it takes, and read anew.
+            beside.bucket.pace = Arc::new(Pace::new(Duration::ZERO));
+            beside.bucket.seen = Arc::default();
+            let mut trial = Trial::new(&beside, self.draw());
             // Whoever can't be reached, or refuses this identity, is told as such.
-            let first = proof.quick().await;
-            if let Err(error) = &first
-                && error.kind() != ErrorKind::OutcomeUnknown
-            {
-                return Err(self.objects.located(error.clone().during(Operation::Diagnose)));
-            }
-            let mut findings = vec![
-                self.tried(
-                    "preconditions",
-                    "`If-None-Match` and `If-Match` are honoured, on objects that are there and on \
-                     missing ones"
-                        .to_owned(),
-                    std::future::ready(first),
-                )
-                .await,
-            ];
-            let versions = proof.versions(&mut chance);
+            let first = crate::store::tried(&mut trial)
+                .await
+                .map_err(|error| self.objects.located(error.during(Operation::Diagnose)))?;
+            let good = "`If-None-Match` and `If-Match` are honoured, on objects that are there and \
+                        on missing ones";
+            let mut findings = vec![tried("preconditions", good, Ok(first))];
             let good = "each version is accepted once, and what was written is read at once";
-            findings.push(self.tried("versions", good.to_owned(), versions).await);
-            let race = proof.race(&mut chance);
+            findings.push(tried("versions", good, trial.versions().await));
             let good = format!("of {RACERS} writers at once one wins, twice over");
-            findings.push(self.tried("atomicity", good, race).await);
+            findings.push(tried("atomicity", &good, trial.race().await));
             findings.push(self.durability());
             findings.push(Finding::new(
                 "clock",

@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 use object_store::client::{HttpError, HttpErrorKind};
+use tenure_core::preconditions::Ignored;
 use tenure_core::record_store::Written;
 use tenure_core::{Error, ErrorKind, Operation};
 
@@ -41,6 +42,26 @@ pub(crate) fn is_passing(error: &object_store::Error) -> bool {
             || answered.status == StatusCode::TOO_MANY_REQUESTS;
     }
     found::<HttpError>(error).is_some_and(|error| error.kind() == HttpErrorKind::Interrupted)
+}
+
+/// What it means that a condition was ignored.
+pub(crate) fn consequence(ignored: Ignored) -> String {
+    let how = match ignored {
+        Ignored::AbsentOnPresent => " (it ignores `If-None-Match: *`)",
+        Ignored::Stale | Ignored::VersionOnMissing => " (it ignores `If-Match`)",
+        Ignored::Race(..) => " (it checks and then acts)",
+        _ => "",
+    };
+    format!(
+        "{}{how}; no lease can be had there, so use a store with conditional writes",
+        ignored.fact()
+    )
+}
+
+/// The refusal of an endpoint that ignored a condition.
+pub(crate) fn unfit(ignored: Ignored) -> Error {
+    let message = format!("the endpoint can't be used: {}", consequence(ignored));
+    Error::new(ErrorKind::Misconfigured, Operation::Open, message)
 }
 
 /// No answer came in time.

@@ -63,9 +63,9 @@ impl Keys {
         (!code.is_empty()).then(|| path(&format!("{}/{code}", self.folder)))
     }
 
-    /// An object of tenure's own, beside the namespaces, none of which begins with `@`.
-    pub(crate) fn own(&self, what: &str) -> Path {
-        path(&format!("{}/{}", self.prefix, encoded(&format!("@{what}"))))
+    /// The place beside the namespaces, none of which begins with `@` as all names there do.
+    pub(crate) fn beside(&self) -> Self {
+        Self { prefix: self.prefix.clone(), folder: self.prefix.clone() }
     }
 
     /// The name of a record's object. None: it isn't one of ours.
@@ -142,8 +142,9 @@ mod tests {
             assert!(seen.insert(key.to_string()), "{key} twice");
         }
         assert_eq!(keys.record(&Name::new("a/b").unwrap()).as_ref(), "apps/tenure/shop/a.2Fb");
-        assert_eq!(keys.own("probe").as_ref(), "apps/tenure/=40probe");
-        assert_eq!(keys.name(&keys.own("probe")), None);
+        let mark = keys.beside().record(&Name::reserved("@mark").unwrap());
+        assert_eq!(mark.as_ref(), "apps/tenure/=40mark");
+        assert_eq!(keys.name(&mark), None);
         assert_eq!(keys.name(&path("apps/tenure/shop/a.2fb")), None, "not how we write it");
         let inside = self::keys("a/b");
         assert_ne!(

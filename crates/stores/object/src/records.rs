@@ -188,6 +188,11 @@ fn untagged(operation: Operation) -> Error {
 }
 
 impl Objects {
+    /// What lies beside the namespaces.
+    pub(crate) fn beside(&self) -> Self {
+        Self { keys: self.keys.beside(), ..self.clone() }
+    }
+
     pub(crate) fn located(&self, error: Error) -> Error {
         error.with_store(Arc::clone(&self.profile.location))
     }

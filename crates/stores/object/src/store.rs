@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use tenure_core::chance::Chance;
 use tenure_core::identity::Name;
+use tenure_core::preconditions::{Ignored, Trial};
 use tenure_core::record_leases::RecordLeases;
+use tenure_core::record_mark;
 use tenure_core::record_store::RecordStore;
 use tenure_core::store::{
     Acquired, Answer, Claim, Expiry, Hold, Level, OrderRequest, Ordered, Page, Profile, Query,
@@ -16,7 +18,7 @@ use tenure_core::{Error, Operation};
 use crate::config::{ObjectConfig, Place};
 use crate::records::Objects;
 use crate::shared::SharedObject;
-use crate::{client, mark, proof};
+use crate::{client, errors};
 
 /// The shortest ttl: a request may well take a fifth of a second, and must fit into its sixth.
 const SHORTEST_TTL: Duration = Duration::from_secs(3);
@@ -39,7 +41,7 @@ impl ObjectLeases {
     /// `chance` draws that id. Call it on a tokio runtime with its I/O and time drivers.
     ///
     /// # Timing
-    /// Three refused writes and two reads; at most some tens of seconds where nobody answers.
+    /// Three refused writes and three reads; at most some tens of seconds where nobody answers.
     ///
     /// # Errors
     /// - `Invalid`: the configuration's values.
@@ -50,11 +52,16 @@ impl ObjectLeases {
     ///
     /// # Cancel safety
     /// Whatever was begun is done anew by the next opening.
-    pub async fn open(config: ObjectConfig, chance: Chance) -> Result<Self, Error> {
+    pub async fn open(config: ObjectConfig, mut chance: Chance) -> Result<Self, Error> {
         let objects = objects(&config)?;
+        let beside = objects.beside();
         let located = |error: Error| objects.located(error.during(Operation::Open));
-        proof::on_opening(&objects.bucket, &objects.keys).await.map_err(located)?;
-        mark::compare(&objects, config.cluster.as_deref()).await.map_err(located)?;
+        let mut trial = Trial::new(&beside, Chance::seeded(chance.next_u64()));
+        if let Some(ignored) = tried(&mut trial).await.map_err(located)? {
+            return Err(located(errors::unfit(ignored)));
+        }
+        let mark = config.cluster.as_deref();
+        record_mark::compare(&beside, &objects, mark).await.map_err(located)?;
         let shared = match &config.layout {
             Some(layout) => {
                 let bucket = objects.bucket.clone();
@@ -107,6 +114,14 @@ impl ObjectLeases {
             None => answers.next(),
         };
         Ok(claims.iter().filter_map(of).collect())
+    }
+}
+
+/// What each opening can afford: three writes, all of which must be refused.
+pub(crate) async fn tried(trial: &mut Trial<'_, Objects>) -> Result<Option<Ignored>, Error> {
+    match trial.quick().await? {
+        None => trial.missing().await,
+        ignored => Ok(ignored),
     }
 }
 

@@ -55,9 +55,9 @@ fn a_hash_of_the_content_is_an_etag() {
 #[test]
 fn an_ignored_condition_is_refused_when_opened_and_told_by_doctor() {
     for (flaw, word) in [
-        (Flaw::IgnoresIfMatch, "ignores `If-Match`: a write on a version"),
+        (Flaw::IgnoresIfMatch, "a version that was overwritten was done (it ignores `If-Match`)"),
         (Flaw::IgnoresIfNoneMatch, "ignores `If-None-Match: *`"),
-        (Flaw::MakesMissing, "`If-Match` where there is no object"),
+        (Flaw::MakesMissing, "a version of a missing key was done (it ignores `If-Match`)"),
     ] {
         says(try_open(config(flaw)).map(drop), Misconfigured, &[word, "use a store"]);
         let told = bad(flaw);
@@ -83,8 +83,5 @@ fn late_reads_are_caught_and_told_by_doctor() {
         &["precondition_if_match_honoured", "not_granted_again_before_ttl", "release_twice"],
     );
     let told = bad(Flaw::ReadsLate);
-    assert!(
-        told.iter().any(|one| one.contains("does not read what it had acknowledged")),
-        "{told:?}"
-    );
+    assert!(told.iter().any(|one| one.contains("what was written is not read")), "{told:?}");
 }

@@ -6,12 +6,12 @@ mod common;
 
 use common::{
     acquire, address_of, chance, claim, config_at, granted, hold, name, release, release_of, renew,
-    run, says, through, try_open, url_of,
+    run, says, through, try_open, unheeding, url_of,
 };
 use tenure_conformance::proxy::{Fault, FaultProxy, Then};
 use tenure_core::ErrorKind::{Invalid, Misconfigured, OutcomeUnknown, Unavailable};
 use tenure_core::store::{
-    Acquired, InitOptions, Prefix, Query, Released, Renewed, Store, StoreAdmin, Verdict,
+    Acquired, Finding, InitOptions, Prefix, Query, Released, Renewed, Store, StoreAdmin, Verdict,
 };
 use tenure_object::{ObjectAdmin, ObjectLeases};
 
@@ -130,6 +130,27 @@ fn the_servers_are_atomic_and_doctor_says_so() {
                 assert_eq!(finding.verdict, Verdict::Good, "{variable}: {finding:?}");
             }
         }
+    }
+}
+
+#[test]
+fn an_endpoint_that_does_not_heed_a_condition_is_refused_each_time_and_doctor_says_why() {
+    let url = url_of("TENURE_TEST_S3");
+    let config = config_at(&url);
+    for (header, word) in
+        [("if-none-match:", "ignores `If-None-Match: *`"), ("if-match:", "ignores `If-Match`")]
+    {
+        let config = through(&config, &url, unheeding::endpoint(address_of(&url), header));
+        for _ in 0..2 {
+            says(try_open(config.clone()).map(drop), Misconfigured, &[word, "use a store"]);
+        }
+        let admin = ObjectAdmin::new(config, chance()).unwrap();
+        let found = run(admin.diagnose()).unwrap();
+        let bad = |one: &&Finding| one.verdict == Verdict::Bad && one.detail.contains(word);
+        assert!(
+            found.iter().find(bad).is_some_and(|one| one.check == "preconditions"),
+            "{found:?}"
+        );
     }
 }
 

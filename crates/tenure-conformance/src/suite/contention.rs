@@ -1,6 +1,7 @@
 //! 21–24, 26, 40: many at once, and exactly one wins.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -29,12 +30,18 @@ fn race<T: Send>(
 ) -> Vec<Vec<T>> {
     let start = Barrier::new(players.len());
     let run = |player| {
-        (0..rounds)
-            .map(|round| {
-                start.wait();
-                act(player, round)
-            })
-            .collect()
+        let (mut outcomes, mut panic) = (Vec::with_capacity(rounds), None);
+        for round in 0..rounds {
+            start.wait();
+            // Whoever has panicked comes to each start all the same: the others wait for it.
+            if panic.is_none() {
+                match catch_unwind(AssertUnwindSafe(|| act(player, round))) {
+                    Ok(outcome) => outcomes.push(outcome),
+                    Err(why) => panic = Some(why),
+                }
+            }
+        }
+        panic.map_or(outcomes, |why| resume_unwind(why))
     };
     std::thread::scope(|scope| {
         let running: Vec<_> = players.iter().map(|player| scope.spawn(|| run(player))).collect();

@@ -88,7 +88,7 @@ impl Component {
 
     /// All keys that there may be.
     fn all(&self) -> Vec<String> {
-        let mut keys = vec![format!("{}..mark", self.config.prefix)];
+        let mut keys = vec![format!("{}.._40mark", self.config.prefix)];
         let mut namespaces = self.opened.lock().unwrap().clone();
         namespaces.sort();
         namespaces.dedup();

@@ -3,6 +3,7 @@
 
 pub mod flawed;
 pub mod harness;
+pub mod unheeding;
 
 use std::future::Future;
 use std::net::SocketAddr;
