@@ -1,5 +1,4 @@
-//! What a real server goes through: restarts, ended backends, a full disk, missing tables; and how
-//! many round trips a request takes.
+//! What a real server goes through: restarts, ended backends, a full disk, missing tables.
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod common;
@@ -9,98 +8,12 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use tenure_conformance::proxy::FaultProxy;
-use tenure_core::chance::Chance;
-use tenure_core::identity::{ClaimId, Incarnation, Instance, Name, Nonce};
-use tenure_core::record::Metadata;
-use tenure_core::store::{
-    Acquired, Claim, Grant, Hold, InitOptions, Release, Released, Renewed, Store, StoreAdmin,
-};
+use tenure_core::store::{Acquired, InitOptions, Renewed, Store, StoreAdmin};
 use tenure_core::{Error, ErrorKind};
-use tenure_postgres::{PostgresAdmin, PostgresConfig, PostgresStore};
+use tenure_postgres::{PostgresAdmin, PostgresConfig};
 
+use common::instance::{Player, acquire, open, renew};
 use common::{Scratch, chance, client, env, url, wait};
-
-const TTL: Duration = Duration::from_secs(30);
-
-fn open(config: PostgresConfig) -> Result<PostgresStore, Error> {
-    wait(PostgresStore::open(config, chance()))
-}
-
-/// One instance and its draws.
-struct Player {
-    instance: Instance,
-    chance: Chance,
-}
-
-impl Player {
-    fn new() -> Self {
-        let mut chance = chance();
-        let incarnation = Incarnation::draw(&mut chance);
-        Self { instance: Instance::new(Name::new("p").unwrap(), incarnation), chance }
-    }
-
-    fn claim(&mut self, name: &str) -> Claim {
-        Claim {
-            name: Name::new(name).unwrap(),
-            instance: self.instance.clone(),
-            id: ClaimId::draw(&mut self.chance),
-            nonce: Nonce::draw(&mut self.chance),
-            ttl: TTL,
-            min_hold: Duration::ZERO,
-            metadata: Metadata::new(),
-            bound_to: None,
-            at: Default::default(),
-            unanswered_for: Duration::ZERO,
-            watched: None,
-            above: None,
-            ends_with_process: false,
-        }
-    }
-
-    fn hold(&mut self, claim: &Claim, grant: &Grant) -> Hold {
-        Hold {
-            name: claim.name.clone(),
-            instance: claim.instance.clone(),
-            claim: claim.id,
-            token: grant.token,
-            ttl: TTL,
-            not_before: Duration::ZERO,
-            version: grant.version.clone(),
-            nonce: Nonce::draw(&mut self.chance),
-            unconfirmed_for: Duration::ZERO,
-        }
-    }
-
-    fn release(&mut self, claim: &Claim, grant: &Grant) -> Release {
-        Release {
-            name: claim.name.clone(),
-            instance: claim.instance.clone(),
-            claim: claim.id,
-            token: grant.token,
-            version: grant.version.clone(),
-            nonce: Nonce::draw(&mut self.chance),
-            successor: None,
-            why: "done".to_owned(),
-            at: Default::default(),
-        }
-    }
-}
-
-fn acquire(store: &PostgresStore, claim: &Claim) -> Result<Grant, Error> {
-    match wait(store.acquire(std::slice::from_ref(claim)))?.remove(0) {
-        Acquired::Granted(grant) => Ok(grant),
-        Acquired::Failed(error) => Err(error),
-        other => panic!("{other:?}"),
-    }
-}
-
-fn renew(store: &PostgresStore, hold: &Hold) -> Result<Renewed, Error> {
-    match wait(store.renew(std::slice::from_ref(hold)))?.remove(0) {
-        Renewed::Failed(error) => Err(error),
-        other => Ok(other),
-    }
-}
 
 /// Repeats what fails for a while, as a session would.
 fn patiently<T>(mut act: impl FnMut() -> Result<T, Error>) -> T {
@@ -114,127 +27,6 @@ fn patiently<T>(mut act: impl FnMut() -> Result<T, Error>) -> T {
         }
     }
     panic!("it never came through");
-}
-
-#[test]
-fn acquire_renewals_and_release_take_one_round_trip_each() {
-    takes_one_round_trip_each(&Scratch::new());
-}
-
-#[test]
-fn they_take_one_where_names_are_shared_too() {
-    let scratch = Scratch::unused_and_shared();
-    scratch.init(&InitOptions::default());
-    takes_one_round_trip_each(&scratch);
-}
-
-fn takes_one_round_trip_each(scratch: &Scratch) {
-    let server = url();
-    let address = server.split('@').nth(1).unwrap().split('/').next().unwrap();
-    let proxy = FaultProxy::start(address).unwrap();
-    let mut config = scratch.config(&server.replace(address, &proxy.address().to_string()));
-    (config.push, config.connections) = (false, 1);
-    let store = open(config).unwrap();
-    let mut player = Player::new();
-    let turns = || proxy.count().turns();
-
-    let claims: Vec<Claim> = (0..1000).map(|n| player.claim(&format!("n{n:04}"))).collect();
-    let before = turns();
-    let grant = acquire(&store, &claims[0]).unwrap();
-    assert_eq!(turns() - before, 1, "acquiring a free name");
-    let before = turns();
-    let refused = wait(store.acquire(&[player.claim("n0000")])).unwrap().remove(0);
-    assert!(matches!(refused, Acquired::Refused(_)), "{refused:?}");
-    assert_eq!(turns() - before, 1, "a refusal");
-    let grants = wait(store.acquire(&claims[1..])).unwrap();
-    let holds: Vec<Hold> = claims[1..]
-        .iter()
-        .zip(&grants)
-        .map(|(claim, granted)| match granted {
-            Acquired::Granted(grant) => player.hold(claim, grant),
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    // As many arrive with one write as the kernel takes; an answer may begin before the last.
-    let before = proxy.count();
-    let renewed = wait(store.renew(&holds)).unwrap();
-    assert!(renewed.iter().all(|one| matches!(one, Renewed::Renewed(_))));
-    let sent = proxy.count().turns() - before.turns();
-    assert!(sent <= 1, "999 renewals took {sent} round trips");
-    let release = player.release(&claims[0], &grant);
-    let before = turns();
-    let released = wait(store.release(&[release])).unwrap().remove(0);
-    assert!(matches!(released, Released::Released(_)), "{released:?}");
-    assert_eq!(turns() - before, 1, "a release");
-    wait(store.close()).unwrap();
-}
-
-/// A plan that was made while the table was empty serves for as long as its connection.
-#[test]
-fn a_request_reads_the_rows_that_it_names_however_many_there_are() {
-    reads_the_rows_that_it_names(&Scratch::new());
-    let shared = Scratch::unused_and_shared();
-    shared.init(&InitOptions::default());
-    reads_the_rows_that_it_names(&shared);
-}
-
-fn reads_the_rows_that_it_names(scratch: &Scratch) {
-    const NAMES: usize = 2000;
-    let mut config = scratch.config(&url());
-    config.push = false;
-    let pool = deadpool_postgres::Pool::builder(deadpool_postgres::Manager::new(
-        url().parse().unwrap(),
-        tokio_postgres::NoTls,
-    ));
-    let pool = pool.max_size(1).build().unwrap();
-    let store = wait(PostgresStore::open_on(pool.clone(), config, chance())).unwrap();
-    let schema = &scratch.schema;
-    let rows_read = || {
-        let query = format!(
-            "SELECT sum(coalesce(idx_tup_fetch, 0) + seq_tup_read)::bigint \
-             FROM pg_stat_user_tables WHERE schemaname = '{schema}' \
-             AND relname IN ('leases', 'app_runtime_leases')"
-        );
-        wait(async {
-            let connection = pool.get().await.unwrap();
-            connection.batch_execute("SELECT pg_stat_force_next_flush()").await.unwrap();
-            let rows = connection.query_typed(&query, &[]).await.unwrap();
-            rows[0].get::<_, i64>(0)
-        })
-    };
-    let mut player = Player::new();
-    let first = player.claim("first");
-    let grant = acquire(&store, &first).unwrap();
-    let hold = player.hold(&first, &grant);
-    renew(&store, &hold).unwrap();
-    wait(store.read(&[first.name.clone()])).unwrap();
-    let claims: Vec<Claim> = (0..NAMES).map(|n| player.claim(&format!("n{n}"))).collect();
-    let grants = wait(store.acquire(&claims)).unwrap();
-
-    let counted = |what: &str, most: i64, act: &mut dyn FnMut()| {
-        let before = rows_read();
-        act();
-        let read = rows_read() - before;
-        assert!(read <= most, "{what} read {read} rows of {NAMES}");
-    };
-    let hold = player.hold(&first, &grant);
-    counted("a renewal", 10, &mut || drop(renew(&store, &hold).unwrap()));
-    counted("a look", 10, &mut || drop(wait(store.read(&[first.name.clone()])).unwrap()));
-    let refused = player.claim("first");
-    counted("a refusal", 10, &mut || drop(wait(store.acquire(&[refused.clone()])).unwrap()));
-    let holds: Vec<Hold> = claims
-        .iter()
-        .zip(&grants)
-        .map(|(claim, granted)| match granted {
-            Acquired::Granted(grant) => player.hold(claim, grant),
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    let most = 10 * NAMES as i64;
-    counted("a beat of all", most, &mut || drop(wait(store.renew(&holds)).unwrap()));
-    let release = player.release(&first, &grant);
-    counted("a release", 20, &mut || drop(wait(store.release(&[release.clone()])).unwrap()));
-    wait(store.close()).unwrap();
 }
 
 #[test]

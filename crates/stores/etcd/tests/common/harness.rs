@@ -47,6 +47,10 @@ pub(crate) const ALONE_ON_THE_MACHINE: [&str; 8] = [
     "list_pages_2500_by_prefix",
 ];
 
+/// How far behaviours that repeat themselves are cut short where nobody asks for the whole: each
+/// grant is a write that is synced.
+const THRIFT: usize = 5;
+
 /// Behaviours that need a server of their own: it is wiped or restarted, or all its writes are
 /// counted.
 const ALONE: [&str; 8] = [
@@ -176,6 +180,10 @@ impl Harness for Etcd {
 
     fn advance(&self, by: Duration) {
         std::thread::sleep(by);
+    }
+
+    fn thrift(&self) -> usize {
+        if std::env::var_os("TENURE_TEST_WHOLE").is_none() { THRIFT } else { 1 }
     }
 
     fn lacks(&self, capability: Capability) -> Option<&'static str> {

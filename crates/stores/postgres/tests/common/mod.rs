@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 pub(crate) mod harness;
+pub(crate) mod instance;
 pub(crate) mod peer;
 
 use std::future::Future;

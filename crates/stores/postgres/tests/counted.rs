@@ -1,0 +1,138 @@
+//! What a request takes, counted at the wire and by the server: round trips, and rows that are read.
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod common;
+
+use tenure_conformance::proxy::FaultProxy;
+use tenure_core::store::{Acquired, Claim, Hold, InitOptions, Released, Renewed, Store};
+use tenure_postgres::{PostgresStore, deadpool_postgres};
+
+use common::instance::{Player, acquire, open, renew};
+use common::{Scratch, chance, url, wait};
+
+#[test]
+fn acquire_renewals_and_release_take_one_round_trip_each() {
+    takes_one_round_trip_each(&Scratch::new());
+}
+
+#[test]
+fn they_take_one_where_names_are_shared_too() {
+    let scratch = Scratch::unused_and_shared();
+    scratch.init(&InitOptions::default());
+    takes_one_round_trip_each(&scratch);
+}
+
+fn takes_one_round_trip_each(scratch: &Scratch) {
+    let server = url();
+    let address = server.split('@').nth(1).unwrap().split('/').next().unwrap();
+    let proxy = FaultProxy::start(address).unwrap();
+    let mut config = scratch.config(&server.replace(address, &proxy.address().to_string()));
+    (config.push, config.connections) = (false, 1);
+    let store = open(config).unwrap();
+    let mut player = Player::new();
+    let turns = || proxy.count().turns();
+
+    let claims: Vec<Claim> = (0..1000).map(|n| player.claim(&format!("n{n:04}"))).collect();
+    let before = turns();
+    let grant = acquire(&store, &claims[0]).unwrap();
+    assert_eq!(turns() - before, 1, "acquiring a free name");
+    let before = turns();
+    let refused = wait(store.acquire(&[player.claim("n0000")])).unwrap().remove(0);
+    assert!(matches!(refused, Acquired::Refused(_)), "{refused:?}");
+    assert_eq!(turns() - before, 1, "a refusal");
+    let grants = wait(store.acquire(&claims[1..])).unwrap();
+    let holds: Vec<Hold> = claims[1..]
+        .iter()
+        .zip(&grants)
+        .map(|(claim, granted)| match granted {
+            Acquired::Granted(grant) => player.hold(claim, grant),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    // As many arrive with one write as the kernel takes; an answer may begin before the last.
+    let before = proxy.count();
+    let renewed = wait(store.renew(&holds)).unwrap();
+    assert!(renewed.iter().all(|one| matches!(one, Renewed::Renewed(_))));
+    let sent = proxy.count().turns() - before.turns();
+    assert!(sent <= 1, "999 renewals took {sent} round trips");
+    let release = player.release(&claims[0], &grant);
+    let before = turns();
+    let released = wait(store.release(&[release])).unwrap().remove(0);
+    assert!(matches!(released, Released::Released(_)), "{released:?}");
+    assert_eq!(turns() - before, 1, "a release");
+    wait(store.close()).unwrap();
+}
+
+/// A plan that was made while the table was empty serves for as long as its connection.
+#[test]
+fn a_request_reads_the_rows_that_it_names_however_many_there_are() {
+    reads_the_rows_that_it_names(&Scratch::new());
+    let shared = Scratch::unused_and_shared();
+    shared.init(&InitOptions::default());
+    reads_the_rows_that_it_names(&shared);
+}
+
+fn reads_the_rows_that_it_names(scratch: &Scratch) {
+    const NAMES: usize = 2000;
+    let mut config = scratch.config(&url());
+    config.push = false;
+    let pool = deadpool_postgres::Pool::builder(deadpool_postgres::Manager::new(
+        url().parse().unwrap(),
+        tokio_postgres::NoTls,
+    ));
+    let pool = pool.max_size(1).build().unwrap();
+    let store = wait(PostgresStore::open_on(pool.clone(), config, chance())).unwrap();
+    let schema = &scratch.schema;
+    let rows_read = || {
+        let query = format!(
+            "SELECT sum(coalesce(idx_tup_fetch, 0) + seq_tup_read)::bigint \
+             FROM pg_stat_user_tables WHERE schemaname = '{schema}' \
+             AND relname IN ('leases', 'app_runtime_leases')"
+        );
+        wait(async {
+            let connection = pool.get().await.unwrap();
+            connection.batch_execute("SELECT pg_stat_force_next_flush()").await.unwrap();
+            let rows = connection.query_typed(&query, &[]).await.unwrap();
+            rows[0].get::<_, i64>(0)
+        })
+    };
+    let mut player = Player::new();
+    let first = player.claim("first");
+    let grant = acquire(&store, &first).unwrap();
+    let hold = player.hold(&first, &grant);
+    renew(&store, &hold).unwrap();
+    wait(store.read(std::slice::from_ref(&first.name))).unwrap();
+    let claims: Vec<Claim> = (0..NAMES).map(|n| player.claim(&format!("n{n}"))).collect();
+    let grants = wait(store.acquire(&claims)).unwrap();
+
+    let counted = |what: &str, most: i64, act: &mut dyn FnMut()| {
+        let before = rows_read();
+        act();
+        let read = rows_read() - before;
+        assert!(read <= most, "{what} read {read} rows of {NAMES}");
+    };
+    let hold = player.hold(&first, &grant);
+    counted("a renewal", 10, &mut || drop(renew(&store, &hold).unwrap()));
+    counted("a look", 10, &mut || {
+        wait(store.read(std::slice::from_ref(&first.name))).unwrap();
+    });
+    let refused = player.claim("first");
+    counted("a refusal", 10, &mut || {
+        wait(store.acquire(std::slice::from_ref(&refused))).unwrap();
+    });
+    let holds: Vec<Hold> = claims
+        .iter()
+        .zip(&grants)
+        .map(|(claim, granted)| match granted {
+            Acquired::Granted(grant) => player.hold(claim, grant),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let most = 10 * NAMES as i64;
+    counted("a beat of all", most, &mut || drop(wait(store.renew(&holds)).unwrap()));
+    let release = player.release(&first, &grant);
+    counted("a release", 20, &mut || {
+        wait(store.release(std::slice::from_ref(&release))).unwrap();
+    });
+    wait(store.close()).unwrap();
+}
