@@ -17,7 +17,7 @@
 //! What it promises, and what the bucket must be for that, is told in the README. A record is an
 //! object (`records`), written on the condition that it is as it was read; the lease over that is
 //! the core's. Nothing is ever deleted, and no request is sent twice by itself but reads. That the
-//! endpoint honours conditions is proven at each opening (`proof`).
+//! endpoint honours conditions is tried at each opening, by the core's trial.
 
 mod admin;
 mod client;
