@@ -77,7 +77,7 @@ pub(crate) const LEFT_TO_CONFORMANCE: &str = "etcd's suite with names shared wit
      five rounds of what repeats itself there and in PostgreSQL's suite with such names";
 
 /// What `soak` knows by name: the servers that it needs, and the test that it runs.
-const SOAKS: [(&str, &[&str], &str); 10] = [
+const SOAKS: [(&str, &[&str], &str); 11] = [
     ("sqlite", &[], "many"),
     ("postgres", &["postgres"], "many"),
     ("redis", &["redis"], "many"),
@@ -87,6 +87,7 @@ const SOAKS: [(&str, &[&str], &str); 10] = [
     ("s3", &["s3"], "many"),
     ("azure", &["azure"], "many"),
     ("kubernetes", &["kubernetes"], "many"),
+    ("dapr", &["dapr"], "many"),
     ("flat", &["postgres", "redis-durable", "etcd"], "flat"),
 ];
 

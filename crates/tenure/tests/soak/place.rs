@@ -23,12 +23,16 @@ pub(crate) enum Place {
     /// In memory, both: a server that was killed comes back without its bucket.
     S3,
     Azure,
+    /// A sidecar before PostgreSQL.
+    Dapr,
 }
 
-use Place::{Azure, Etcd, EtcdCluster, Kubernetes, Postgres, Redis, RedisDurable, S3, Sqlite};
+use Place::{
+    Azure, Dapr, Etcd, EtcdCluster, Kubernetes, Postgres, Redis, RedisDurable, S3, Sqlite,
+};
 
-const PLACES: [Place; 9] =
-    [Sqlite, Postgres, Redis, RedisDurable, Etcd, EtcdCluster, Kubernetes, S3, Azure];
+const PLACES: [Place; 10] =
+    [Sqlite, Postgres, Redis, RedisDurable, Etcd, EtcdCluster, Kubernetes, S3, Azure, Dapr];
 
 impl Place {
     /// Keeps other tests of this process from its servers, as long as what is returned lives.
@@ -53,6 +57,7 @@ impl Place {
             EtcdCluster => "etcd-cluster",
             S3 => "s3",
             Azure => "azure",
+            Dapr => "dapr",
             Kubernetes => "kubernetes",
         }
     }
@@ -61,7 +66,7 @@ impl Place {
     pub(crate) fn ttl(self) -> Duration {
         match self {
             Etcd | EtcdCluster | Kubernetes => Duration::from_secs(2),
-            S3 | Azure => Duration::from_secs(3),
+            S3 | Azure | Dapr => Duration::from_secs(3),
             _ => Duration::from_millis(1500),
         }
     }
@@ -77,6 +82,8 @@ impl Place {
             EtcdCluster => &["etcd-cluster-1", "etcd-cluster-2", "etcd-cluster-3"],
             S3 => &["s3"],
             Azure => &["azure"],
+            // The sidecar alone: it doesn't start while its database is down.
+            Dapr => &["dapr"],
             // And not its etcd, without which the API server ends in order, for a minute.
             Kubernetes => &["kubernetes-1"],
         };
@@ -108,6 +115,10 @@ impl Place {
             EtcdCluster => format!("{}/{own}", self.line("TENURE_TEST_ETCD_CLUSTER")),
             S3 => below(&self.line("TENURE_TEST_S3"), &own),
             Azure => below(&self.line("TENURE_TEST_AZURE"), &own),
+            Dapr => {
+                let address = self.line("TENURE_TEST_DAPR");
+                format!("dapr:postgres?address={address}&namespace={own}&poll_ms=200")
+            }
             // The address stands in the kubeconfig: each way through a proxy has one of its own.
             Kubernetes => format!("{}&namespace={own}", self.line("TENURE_TEST_KUBERNETES")),
         }

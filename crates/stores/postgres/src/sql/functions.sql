@@ -9,6 +9,7 @@
 -- each call, which took longer than the call. A plan that was made for a young table is kept when
 -- it has grown, so only one is left to choose: each name of a batch is looked up in the index by
 -- namespace and name. Joined in another way, the renewal of one name was seen to read them all.
+-- Batches lock rows in the order of names, so that no two can wait for each other.
 --
 -- Durations are in milliseconds, ages in microseconds. The number at the end of a name is the
 -- version of its parameters: a newer release adds others, and leaves these to the older one.
@@ -153,7 +154,6 @@ DECLARE
     until   timestamptz;
     used    bigint;
 BEGIN
-    -- In one order, so that two batches can't wait for each other.
     FOR c IN
         SELECT * FROM unnest(names, holder_names, incarnations, claims, nonces, ttls, min_holds,
             unanswered, watched, above, ats, records) WITH ORDINALITY
@@ -252,7 +252,7 @@ BEGIN
             FROM unnest(names, holders, claims, tokens, ttls, not_befores, nonces, unconfirmed)
                 WITH ORDINALITY
                 AS one(name, holder, claim, token, ttl, not_before, nonce, unconfirmed, item)
-            OFFSET 0) AS each
+            ORDER BY name COLLATE "C" OFFSET 0) AS each
         WHERE l.namespace = each.namespace AND l.name = each.name
             AND l.claim = each.claim AND l.token = each.token AND l.holder = each.holder
             AND l.state = 'held' AND l.record ->> 'format' = '1'
@@ -302,7 +302,7 @@ BEGIN
             FROM unnest(names, holders, claims, tokens, nonces, states, transitions, transfers)
                 WITH ORDINALITY
                 AS one(name, holder, claim, token, nonce, state, transition, transfer, item)
-            OFFSET 0) AS each
+            ORDER BY name COLLATE "C" OFFSET 0) AS each
         WHERE l.namespace = each.namespace AND l.name = each.name
             AND l.claim = each.claim AND l.token = each.token AND l.holder = each.holder
             AND l.state <> 'released' AND l.record ->> 'format' = '1'
