@@ -52,7 +52,8 @@ pub const HELD_MAX: usize = 8 * 1024 * 1024;
 /// let mut client = TcpStream::connect(proxy.address())?;
 /// client.write_all(b"ping")?;
 /// let mut request = [0; 4];
-/// server.accept()?.0.read_exact(&mut request)?;
+/// let (mut served, _) = server.accept()?;
+/// served.read_exact(&mut request)?;
 /// assert_eq!(&request, b"ping");
 /// assert_eq!(proxy.count().turns(), 1);
 ///
