@@ -52,6 +52,9 @@ impl Ignored {
 ///
 /// An outcome that stays unknown is told as [`Unavailable`](ErrorKind::Unavailable): a trial does
 /// nothing that anybody asked for.
+///
+/// # Cancel safety
+/// Any part of it may be dropped: what it leaves are keys of the trial's own.
 pub struct Trial<'r, R> {
     records: &'r R,
     chance: Chance,
@@ -231,6 +234,7 @@ impl<'r, R: RecordStore> Trial<'r, R> {
     }
 }
 
+/// A write of unknown outcome, as what it means to whoever tries the store.
 fn untried(error: Error) -> Error {
     if error.kind() != ErrorKind::OutcomeUnknown {
         return error;

@@ -6,14 +6,17 @@ use crate::identity::Name;
 use crate::record_store::{Expected, RecordStore, store_key};
 
 /// The record that holds the mark.
-pub const MARK_KEY: &str = "@mark";
+const MARK_KEY: &str = "@mark";
 
 /// Compares the mark `beside` the namespaces with the one that is wanted, and gives it to a store
 /// that has no `records` yet.
 ///
 /// # Errors
 /// [`Misconfigured`](ErrorKind::Misconfigured): it bears another, or none.
-/// [`Corrupt`](ErrorKind::Corrupt): what stands there can't be read.
+/// [`Corrupt`](ErrorKind::Corrupt): what stands there can't be read. Others as the store's.
+///
+/// # Cancel safety
+/// The mark was given or not; the next comparison finds it either way.
 pub async fn compare<R: RecordStore>(
     beside: &R,
     records: &R,
@@ -32,6 +35,11 @@ pub async fn compare<R: RecordStore>(
 ///
 /// # Errors
 /// [`Misconfigured`](ErrorKind::Misconfigured): it bears another already.
+/// [`Invalid`](ErrorKind::Invalid): `mark` can't be one. [`Corrupt`](ErrorKind::Corrupt): what
+/// stands there can't be read. Others as the store's.
+///
+/// # Cancel safety
+/// It was given or not; to give it again does no harm.
 pub async fn give<R: RecordStore>(beside: &R, mark: &str) -> Result<(), Error> {
     cluster::check(mark)?;
     write(beside, mark).await?;

@@ -23,8 +23,8 @@ const CONTAINER: &str = "tenure-tests";
 const ACCOUNT: &str = "devstoreaccount1";
 const KEY: &str =
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
-/// Where it says how often it collects what nothing refers to, which keeps it from answering for
-/// many seconds after a suite; it has no option for it.
+/// Where it says how often it collects what nothing refers to; it has no option for it. That is
+/// taken to be what kept it from answering for many seconds after a suite.
 const CONSTANTS: &str = "../azurite/dist/src/blob/utils/constants";
 /// Instead of ten minutes the longest time that a timer of Node's can have: 24 days.
 const GC_MS: i32 = i32::MAX;
@@ -69,7 +69,7 @@ impl Server for Azure {
     fn lay_out(&self, site: &Site) -> Result<Vec<Process>, String> {
         let port = site.port(self.name(), 0);
         let program = PACKAGE.program(site.cache())?;
-        let constants = program.with_file_name("").join(CONSTANTS);
+        let constants = program.with_file_name(CONSTANTS);
         let mut process = Process::new(site, self.name(), program, port);
         site.make(&process.data)?;
         let before = site.folder(self.name()).join("before.js");

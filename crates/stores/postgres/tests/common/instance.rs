@@ -11,7 +11,7 @@ use tenure_postgres::{PostgresConfig, PostgresStore};
 
 use super::{chance, wait};
 
-pub(crate) const TTL: Duration = Duration::from_secs(30);
+const TTL: Duration = Duration::from_secs(30);
 
 pub(crate) fn open(config: PostgresConfig) -> Result<PostgresStore, Error> {
     wait(PostgresStore::open(config, chance()))
@@ -60,6 +60,15 @@ impl Player {
             nonce: Nonce::draw(&mut self.chance),
             unconfirmed_for: Duration::ZERO,
         }
+    }
+
+    /// The renewals of claims, all of which were granted.
+    pub(crate) fn holds(&mut self, claims: &[Claim], answers: &[Acquired]) -> Vec<Hold> {
+        let hold = |(claim, answer): (&Claim, &Acquired)| match answer {
+            Acquired::Granted(grant) => self.hold(claim, grant),
+            other => panic!("{other:?}"),
+        };
+        claims.iter().zip(answers).map(hold).collect()
     }
 
     pub(crate) fn release(&mut self, claim: &Claim, grant: &Grant) -> Release {
