@@ -41,7 +41,7 @@ impl ObjectLeases {
     /// `chance` draws that id. Call it on a tokio runtime with its I/O and time drivers.
     ///
     /// # Timing
-    /// Three refused writes and three reads; at most some tens of seconds where nobody answers.
+    /// Three refused writes and two reads; at most some tens of seconds where nobody answers.
     ///
     /// # Errors
     /// - `Invalid`: the configuration's values.

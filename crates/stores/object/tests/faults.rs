@@ -72,6 +72,20 @@ fn an_endpoint_that_nobody_listens_at_is_certainly_not_done() {
     assert!(matches!(renew(&store, &hold(&ours, &grant, &mut chance)), Ok(Renewed::Renewed(_))));
 }
 
+#[test]
+fn an_opening_is_five_requests_and_the_first_of_a_store_eleven() {
+    let url = url_of("TENURE_TEST_S3");
+    let config = config_at(&url);
+    let proxy = FaultProxy::start(address_of(&url)).unwrap();
+    let requests = || proxy.count().requests.runs;
+    for most in [11, 5, 5] {
+        let before = requests();
+        try_open(through(&config, &url, proxy.address())).unwrap();
+        let sent = requests() - before;
+        assert!((1..=most).contains(&sent), "an opening took {sent} requests, not {most}");
+    }
+}
+
 /// Counted by the runs of bytes that arrive, so each side of a request's answer is one.
 #[test]
 fn idle_holders_write_once_and_contenders_read_once_and_little() {
