@@ -68,6 +68,7 @@ fn verify(args: &[String]) -> Result<(), String> {
             left_out.push(store);
         }
     }
+    suites::install_meanwhile(&left_out);
     step("formatting", cargo(&["fmt", "--all", "--check"]))?;
     tidy::check(&root())?;
     step(

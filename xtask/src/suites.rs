@@ -114,6 +114,21 @@ pub(crate) fn with_servers(_: &mut Command, _: &[&str]) -> Result<Running, Strin
     Ok(())
 }
 
+/// Installs the servers of all tests beside what the caller does meanwhile: it waits for a network,
+/// and the caller for the processor. What goes wrong is said by whoever starts them.
+#[cfg(target_os = "linux")]
+pub(crate) fn install_meanwhile(left_out: &[&str]) {
+    let meant = SUITES.iter().filter(|suite| !left_out.contains(&suite.store));
+    let names: Vec<String> =
+        meant.flat_map(|suite| suite.servers).map(|name| (*name).to_owned()).collect();
+    if !names.is_empty() {
+        std::thread::spawn(move || crate::stores::Servers::install(&crate::root(), &names));
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn install_meanwhile(_: &[&str]) {}
+
 /// Every test, but for those of the stores that are left out.
 pub(crate) fn all(left_out: &[&str]) -> Result<(), String> {
     let mut tests = cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"]);

@@ -88,6 +88,13 @@ pub(crate) struct Servers {
 }
 
 impl Servers {
+    /// Installs what the servers of these names need, and starts nothing.
+    pub(crate) fn install(checkout: &Path, names: &[String]) -> Result<(), String> {
+        let site = Site::of(checkout)?;
+        let _lock = site.lock()?;
+        install_for(&site, &with_needs(&chosen(names)?))
+    }
+
     /// Starts the servers of these names; none: all.
     pub(crate) fn up(checkout: &Path, names: &[String]) -> Result<Self, String> {
         let ours = Site::of(checkout)?;
@@ -111,9 +118,7 @@ fn up(mut site: Site, chosen: &[&dyn Server]) -> Result<Vec<(String, String)>, S
     let servers = with_needs(chosen);
     let _lock = site.lock()?;
     let begun = Instant::now();
-    let packages: BTreeSet<_> =
-        servers.iter().flat_map(|server| server.packages()).copied().collect();
-    install::install(site.cache(), &packages)?;
+    install_for(&site, &servers)?;
     site.prepare(servers.iter().map(|server| (server.name(), server.ports())))?;
     Certificates::make(&site)?;
     let (later, sooner): (Vec<_>, Vec<_>) =
@@ -130,6 +135,12 @@ fn up(mut site: Site, chosen: &[&dyn Server]) -> Result<Vec<(String, String)>, S
     let told = servers.iter().flat_map(|server| server.lines(&site));
     lines.extend(told.map(|(variable, value)| (variable.to_string(), value)));
     Ok(lines)
+}
+
+fn install_for(site: &Site, servers: &[&dyn Server]) -> Result<(), String> {
+    let packages: BTreeSet<_> =
+        servers.iter().flat_map(|server| server.packages()).copied().collect();
+    install::install(site.cache(), &packages)
 }
 
 /// Starts servers beside each other; the error tells of all that failed.

@@ -15,7 +15,7 @@ use tokio_postgres::types::Type;
 use crate::config::PostgresConfig;
 use crate::errors::Failure;
 use crate::layout::Hamode;
-use crate::link::{Effect, Params, Server, clock_word, pool};
+use crate::link::{Effect, Params, Server, clock_word};
 use crate::rows::get;
 use crate::schema::setup;
 
@@ -41,7 +41,7 @@ impl PostgresAdmin {
     /// # Errors
     /// `Misconfigured`: the certificates that the configuration names.
     pub fn new(config: PostgresConfig, chance: Chance) -> Result<Self, Error> {
-        let (server, location) = (Server::new(pool(&config)?, &config), config.location().into());
+        let (server, location) = (Server::of(&config)?, config.location().into());
         Ok(Self { server, config, location, chance: Mutex::new(chance) })
     }
 

@@ -24,6 +24,7 @@ mod errors;
 mod guard;
 mod layout;
 mod link;
+mod prepared;
 mod rows;
 mod schema;
 mod store;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use deadpool_postgres::{
-    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Timeouts,
+    ClientWrapper, Hook, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Timeouts,
 };
 use tenure_core::chance::Chance;
 use tenure_core::identity::{Namespace, StoreId};
@@ -16,6 +16,7 @@ use tokio_postgres::types::{ToSql, Type};
 use crate::config::{CONNECT_DEFAULT, PostgresConfig, Schema};
 use crate::errors::{Failure, from_connecting, from_statement, layout_unfit};
 use crate::layout::Hamode;
+use crate::prepared::Prepared;
 use crate::rows::Origin;
 use crate::schema::Statements;
 use crate::tls;
@@ -57,12 +58,21 @@ impl Drop for Lent {
 }
 
 /// The pool of a configuration.
-pub(crate) fn pool(config: &PostgresConfig) -> Result<Pool, Error> {
+fn pool(config: &PostgresConfig, prepared: &Arc<Prepared>) -> Result<Pool, Error> {
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = Manager::from_config(config.server.clone(), tls::connector(config)?, recycling);
     let connecting = config.server.get_connect_timeout().copied().unwrap_or(CONNECT_DEFAULT);
+    let prepared = Arc::clone(prepared);
+    let prepare = Hook::async_fn(move |client: &mut ClientWrapper, _| {
+        let prepared = Arc::clone(&prepared);
+        Box::pin(async move {
+            prepared.on(client).await;
+            Ok(())
+        })
+    });
     Pool::builder(manager)
         .max_size(config.connections)
+        .post_create(prepare)
         .runtime(deadpool_postgres::Runtime::Tokio1)
         .timeouts(Timeouts {
             wait: Some(connecting),
@@ -80,15 +90,41 @@ pub(crate) struct Server {
     pub(crate) schema: Schema,
     pub(crate) timeout: Duration,
     hamode: Option<Hamode>,
+    prepared: Arc<Prepared>,
 }
 
 impl Server {
-    pub(crate) fn new(pool: Pool, config: &PostgresConfig) -> Self {
+    /// On connections of our own.
+    pub(crate) fn of(config: &PostgresConfig) -> Result<Self, Error> {
+        let prepared = Arc::default();
+        let pool = pool(config, &prepared)?;
+        Ok(Self { prepared, ..Self::on(pool, config) })
+    }
+
+    /// On a pool that the host has made.
+    pub(crate) fn on(pool: Pool, config: &PostgresConfig) -> Self {
         Self {
             pool,
+            prepared: Arc::default(),
             schema: config.schema.clone(),
             timeout: config.timeout,
             hamode: config.hamode.clone(),
+        }
+    }
+
+    /// Has connections keep these statements prepared, those that are open already included.
+    ///
+    /// Only for a pool of ours whose connections are the server's own.
+    pub(crate) async fn prepare(&self, statements: Vec<String>) {
+        self.prepared.keep(statements);
+        // Opening has used one connection at a time, so there is one.
+        if let Ok(object) = self.pool.get().await {
+            let mut lent = Lent(Some(object));
+            if let Some(client) = &lent.0
+                && tokio::time::timeout(self.timeout, self.prepared.on(client)).await.is_ok()
+            {
+                drop(lent.0.take());
+            }
         }
     }
 
@@ -102,7 +138,9 @@ impl Server {
     ) -> Result<Vec<Row>, Failure> {
         let object = self.pool.get().await.map_err(|error| no_connection(error, operation))?;
         let lent = Lent(Some(object));
-        match tokio::time::timeout(self.timeout, lent.query(statement, params)).await {
+        match tokio::time::timeout(self.timeout, lent.query(statement, params, &self.prepared))
+            .await
+        {
             Ok(answered) => {
                 let writes = effect == Effect::Writes;
                 let schema = self.schema.as_str();
@@ -134,9 +172,18 @@ impl Lent {
         mut self,
         statement: &str,
         params: Params<'_>,
+        prepared: &Prepared,
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
         let client = self.0.as_ref().expect("it is lent until its statement was answered");
-        let answered = client.query_typed(statement, params).await;
+        let mut answered = None;
+        if prepared.has(statement) {
+            let values: Vec<&(dyn ToSql + Sync)> = params.iter().map(|(value, _)| *value).collect();
+            answered = prepared.run(client, statement, &values).await;
+        }
+        let answered = match answered {
+            Some(answered) => answered,
+            None => client.query_typed(statement, params).await,
+        };
         let broken = answered.as_ref().is_err_and(|error| error.as_db_error().is_none());
         if !broken {
             // Answered, if only by an error: the connection is as good as new.
@@ -165,7 +212,7 @@ pub(crate) fn no_connection(error: PoolError, operation: Operation) -> Error {
 
 impl Link {
     pub(crate) fn new(
-        pool: Pool,
+        server: Server,
         config: &PostgresConfig,
         location: Arc<str>,
         store: StoreId,
@@ -173,7 +220,7 @@ impl Link {
         chance: Chance,
     ) -> Self {
         Self {
-            server: Server::new(pool, config),
+            server,
             schema: config.schema.clone(),
             statements: Statements::new(&config.schema, config.hamode.as_ref()),
             shared: config.hamode.is_some(),
@@ -259,6 +306,13 @@ impl Link {
             )),
             Err(Failure::Told(error)) => Err(error),
         }
+    }
+
+    /// Has connections keep prepared what sessions ask all the time.
+    pub(crate) async fn prepare(&self) {
+        let Statements { acquire, renew, release, read, .. } = &self.statements;
+        let often = [acquire, renew, release, read];
+        self.server.prepare(often.into_iter().cloned().collect()).await;
     }
 
     /// Lets go of all connections.

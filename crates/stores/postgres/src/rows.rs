@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde::Serialize;
 use tenure_core::clock::Timestamp;
 use tenure_core::decide;
-use tenure_core::identity::{FencingToken, Name, StoreId};
+use tenure_core::identity::{FencingToken, Instance, Name, StoreId};
 use tenure_core::neighbour::Neighbour;
-use tenure_core::record::{Order, Record, State};
+use tenure_core::record::{Bound, Happened, Metadata, Order, Record, State};
 use tenure_core::store::{
     Acquired, Claim, Grant, Hold, Release, Released, Renewed, Snapshot, Version,
 };
@@ -15,9 +15,6 @@ use tenure_core::{Error, ErrorKind, Operation};
 use tokio_postgres::Row;
 
 use crate::layout::Hamode;
-
-/// What lies in columns of its own, or is the store's to say.
-const NOT_OF_THE_RECORD: [&str; 5] = ["nonce", "ttl_ms", "not_before_ms", "token", "transitions"];
 
 const JSON: &str = "every part of a record has a JSON form";
 
@@ -43,8 +40,8 @@ pub(crate) struct Claims {
     pub(crate) unanswered: Vec<i64>,
     pub(crate) watched: Vec<Option<String>>,
     pub(crate) above: Vec<Option<i64>>,
-    pub(crate) ats: Vec<i64>,
     pub(crate) records: Vec<String>,
+    pub(crate) lines: Vec<String>,
 }
 
 impl Claims {
@@ -61,23 +58,53 @@ impl Claims {
             columns.unanswered.push(micros(claim.unanswered_for));
             columns.watched.push(claim.watched.as_ref().map(|version| version.as_str().to_owned()));
             columns.above.push(claim.above.map(|token| token.get().cast_signed()));
-            columns.ats.push(claim.at.as_millis());
-            columns.records.push(granted(claim));
+            columns.records.push(json(&Granted::of(claim)));
+            columns.lines.push(Happening::line(claim));
         }
         columns
     }
 }
 
-/// The record of a grant, but for what only the store can say.
-fn granted(claim: &Claim) -> String {
-    let record = decide::granted(None, claim, FencingToken::FIRST);
-    let mut json = serde_json::to_value(&record).expect(JSON);
-    if let Value::Object(fields) = &mut json {
-        for field in NOT_OF_THE_RECORD {
-            fields.remove(field);
+/// What a record says of a grant that lies in no column of its own.
+#[derive(Serialize)]
+struct Granted<'a> {
+    name: &'a Name,
+    holder: &'a Instance,
+    acquired_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bound_to: Option<&'a Bound>,
+    #[serde(skip_serializing_if = "Metadata::is_empty")]
+    metadata: &'a Metadata,
+}
+
+impl<'a> Granted<'a> {
+    fn of(claim: &'a Claim) -> Self {
+        Self {
+            name: &claim.name,
+            holder: &claim.instance,
+            acquired_at: claim.at,
+            bound_to: claim.bound_to.as_ref(),
+            metadata: &claim.metadata,
         }
     }
-    json.to_string()
+}
+
+/// A grant's transition, without what only the server knows: its token, and what was before.
+#[derive(Serialize)]
+struct Happening {
+    what: Happened,
+    who: String,
+    at: Timestamp,
+}
+
+impl Happening {
+    /// As the functions go on with it: a JSON object without its end.
+    fn line(claim: &Claim) -> String {
+        let who = claim.instance.to_string();
+        let mut line = json(&Self { what: Happened::Granted, who, at: claim.at });
+        line.pop();
+        line
+    }
 }
 
 /// Holds, column by column.
@@ -118,9 +145,8 @@ pub(crate) struct Releases {
     pub(crate) claims: Vec<String>,
     pub(crate) tokens: Vec<i64>,
     pub(crate) nonces: Vec<String>,
-    pub(crate) states: Vec<String>,
-    pub(crate) transitions: Vec<String>,
-    pub(crate) transfers: Vec<bool>,
+    pub(crate) reservations: Vec<Option<String>>,
+    pub(crate) lines: Vec<String>,
 }
 
 impl Releases {
@@ -128,14 +154,17 @@ impl Releases {
         let mut columns = Self::default();
         for release in releases {
             let (state, transition) = decide::released_as(release);
+            let reserved = match state {
+                State::Released { reserved_for } => reserved_for,
+                _ => None,
+            };
             columns.names.push(release.name.to_string());
             columns.holders.push(release.instance.to_string());
             columns.claims.push(release.claim.to_string());
             columns.tokens.push(release.token.get().cast_signed());
             columns.nonces.push(release.nonce.to_string());
-            columns.states.push(json(&state));
-            columns.transitions.push(json(&transition));
-            columns.transfers.push(matches!(state, State::Released { reserved_for: Some(_) }));
+            columns.reservations.push(reserved.as_ref().map(json));
+            columns.lines.push(json(&transition));
         }
         columns
     }
@@ -146,7 +175,7 @@ pub(crate) fn stored(record: &Record) -> (String, String, i64) {
     (json(record), record.nonce.to_string(), millis(record.not_before))
 }
 
-fn json(value: &impl serde::Serialize) -> String {
+fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect(JSON)
 }
 

@@ -48,8 +48,7 @@ impl Statements {
                 "SELECT * FROM {function}renew_1({shared}$1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
             ),
             release: format!(
-                "SELECT * FROM {function}release_1({shared}$1, $2, $3, $4, $5, $6, $7, $8, $9, \
-                 $10)"
+                "SELECT * FROM {function}release_1({shared}$1, $2, $3, $4, $5, $6, $7, $8, $9)"
             ),
             read: format!("SELECT * FROM {function}read_1({shared}$1, $2, $3)"),
             list: format!("SELECT * FROM {function}list_1({shared}$1, $2, $3, $4, $5, $6)"),

@@ -23,7 +23,7 @@ use crate::config::PostgresConfig;
 use crate::errors::{Failure, missing};
 use crate::guard::Guard;
 use crate::layout::Hamode;
-use crate::link::{Effect, Link, Params, Server, pool};
+use crate::link::{Effect, Link, Params, Server};
 use crate::rows::{self, Claims, Holds, Releases, get, in_order};
 use crate::schema::{Statements, TABLES_FORMAT};
 use crate::watch::{Listening, hears_itself};
@@ -65,8 +65,11 @@ impl PostgresStore {
     /// # Cancel safety
     /// Nothing was written.
     pub async fn open(config: PostgresConfig, chance: Chance) -> Result<Self, Error> {
-        let pool = pool(&config)?;
-        Self::open_on(pool, config, chance).await
+        let store = Self::open_over(Server::of(&config)?, config, chance).await?;
+        if store.listening.is_some() {
+            store.link.prepare().await;
+        }
+        Ok(store)
     }
 
     /// The same on a pool that the host has already, which must be of the configuration's
@@ -79,8 +82,15 @@ impl PostgresStore {
         config: PostgresConfig,
         chance: Chance,
     ) -> Result<Self, Error> {
+        Self::open_over(Server::on(pool, &config), config, chance).await
+    }
+
+    async fn open_over(
+        server: Server,
+        config: PostgresConfig,
+        chance: Chance,
+    ) -> Result<Self, Error> {
         let location: Arc<str> = config.location().into();
-        let server = Server::new(pool.clone(), &config);
         let opened = Opened::read(&server, &config).await;
         let opened = opened.map_err(|error| error.with_store(Arc::clone(&location)))?;
         let pushes = config.push && hears_itself(&server, &config).await;
@@ -94,7 +104,7 @@ impl PostgresStore {
             None => Wake::Push(POLL_PUSHED),
         };
         let listening = pushes.then(|| Listening::new(&config));
-        let link = Link::new(pool, &config, location, opened.store, opened.expiry, chance);
+        let link = Link::new(server, &config, location, opened.store, opened.expiry, chance);
         Ok(Self { profile, link: Arc::new(link), listening, shown_micros: AtomicI64::new(0) })
     }
 
@@ -195,8 +205,8 @@ impl Store for PostgresStore {
                 (&columns.unanswered, Type::INT8_ARRAY),
                 (&columns.watched, Type::TEXT_ARRAY),
                 (&columns.above, Type::INT8_ARRAY),
-                (&columns.ats, Type::INT8_ARRAY),
                 (&columns.records, Type::TEXT_ARRAY),
+                (&columns.lines, Type::TEXT_ARRAY),
             ];
             let statement = &link.statements.acquire;
             let rows = link.ask(Operation::Acquire, Effect::Writes, statement, params).await;
@@ -259,9 +269,8 @@ impl Store for PostgresStore {
                 (&columns.claims, Type::TEXT_ARRAY),
                 (&columns.tokens, Type::INT8_ARRAY),
                 (&columns.nonces, Type::TEXT_ARRAY),
-                (&columns.states, Type::TEXT_ARRAY),
-                (&columns.transitions, Type::TEXT_ARRAY),
-                (&columns.transfers, Type::BOOL_ARRAY),
+                (&columns.reservations, Type::TEXT_ARRAY),
+                (&columns.lines, Type::TEXT_ARRAY),
             ];
             let statement = &link.statements.release;
             let rows = link.ask(Operation::Release, Effect::Writes, statement, params).await;

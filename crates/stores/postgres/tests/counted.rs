@@ -12,32 +12,36 @@ use common::{Scratch, chance, url, wait};
 
 #[test]
 fn acquire_renewals_and_release_take_one_round_trip_each() {
-    takes_one_round_trip_each(&Scratch::new());
+    let scratch = Scratch::new();
+    takes_one_round_trip_each(&scratch, false);
+    // On connections that are the server's own, statements are prepared when one is made.
+    takes_one_round_trip_each(&scratch, true);
 }
 
 #[test]
 fn they_take_one_where_names_are_shared_too() {
     let scratch = Scratch::unused_and_shared();
     scratch.init(&InitOptions::default());
-    takes_one_round_trip_each(&scratch);
+    takes_one_round_trip_each(&scratch, false);
+    takes_one_round_trip_each(&scratch, true);
 }
 
-fn takes_one_round_trip_each(scratch: &Scratch) {
+fn takes_one_round_trip_each(scratch: &Scratch, pushes: bool) {
     let server = url();
     let address = server.split('@').nth(1).unwrap().split('/').next().unwrap();
     let proxy = FaultProxy::start(address).unwrap();
     let mut config = scratch.config(&server.replace(address, &proxy.address().to_string()));
-    (config.push, config.connections) = (false, 1);
+    (config.push, config.connections) = (pushes, 1);
     let store = open(config).unwrap();
     let mut player = Player::new();
     let turns = || proxy.count().turns();
 
-    let claims: Vec<Claim> = (0..1000).map(|n| player.claim(&format!("n{n:04}"))).collect();
+    let claims: Vec<Claim> = (0..1000).map(|n| player.claim(&format!("{pushes}-{n:04}"))).collect();
     let before = turns();
     let grant = acquire(&store, &claims[0]).unwrap();
     assert_eq!(turns() - before, 1, "acquiring a free name");
     let before = turns();
-    let refused = wait(store.acquire(&[player.claim("n0000")])).unwrap().remove(0);
+    let refused = wait(store.acquire(&[player.claim(claims[0].name.as_str())])).unwrap().remove(0);
     assert!(matches!(refused, Acquired::Refused(_)), "{refused:?}");
     assert_eq!(turns() - before, 1, "a refusal");
     let grants = wait(store.acquire(&claims[1..])).unwrap();
@@ -53,6 +57,37 @@ fn takes_one_round_trip_each(scratch: &Scratch) {
     let released = wait(store.release(&[release])).unwrap().remove(0);
     assert!(matches!(released, Released::Released(_)), "{released:?}");
     assert_eq!(turns() - before, 1, "a release");
+    wait(store.close()).unwrap();
+}
+
+/// As behind a pooler that came in between: the name of the statement means nothing any more.
+#[test]
+fn a_statement_that_its_connection_forgot_is_sent_anew_and_none_is_prepared_again() {
+    let scratch = Scratch::new();
+    let schema = &scratch.schema;
+    let server = url();
+    let address = server.split('@').nth(1).unwrap().split('/').next().unwrap();
+    let proxy = FaultProxy::start(address).unwrap();
+    let mut config = scratch.config(&server.replace(address, &proxy.address().to_string()));
+    config.connections = 1;
+    let store = open(config).unwrap();
+    let mut player = Player::new();
+    let claim = player.claim("job");
+    let grant = acquire(&store, &claim).unwrap();
+    scratch.run(&format!(
+        "CREATE OR REPLACE FUNCTION {schema}.clock() RETURNS timestamptz LANGUAGE plpgsql AS
+             'BEGIN EXECUTE ''DEALLOCATE ALL''; RETURN pg_catalog.clock_timestamp(); END'"
+    ));
+    let mut renewed_in = || {
+        let before = proxy.count().turns();
+        let hold = player.hold(&claim, &grant);
+        let renewed = renew(&store, &hold).unwrap();
+        assert!(matches!(renewed, Renewed::Renewed(_)), "{renewed:?}");
+        proxy.count().turns() - before
+    };
+    assert_eq!(renewed_in(), 1, "it is still there, and forgets itself");
+    assert_eq!(renewed_in(), 2, "refused, and sent anew");
+    assert_eq!(renewed_in(), 1, "nothing counts as prepared");
     wait(store.close()).unwrap();
 }
 

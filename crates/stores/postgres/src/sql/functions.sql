@@ -14,12 +14,13 @@
 -- Durations are in milliseconds, ages in microseconds. The number at the end of a name is the
 -- version of its parameters: a newer release adds others, and leaves these to the older one.
 
--- Those that others call are in plpgsql, whose plans last as long as a connection; a function in
--- SQL is planned anew at each call from there.
+-- A function in SQL that is a mere expression becomes a part of each plan that names it, unless it
+-- has a search path of its own. All others are in plpgsql, whose plans last as long as a
+-- connection: in SQL they would be planned anew at each call.
 
 -- The clock that decides expiry.
-CREATE OR REPLACE FUNCTION {schema}.clock() RETURNS timestamptz LANGUAGE plpgsql VOLATILE AS
-    'BEGIN RETURN pg_catalog.clock_timestamp(); END';
+CREATE OR REPLACE FUNCTION {schema}.clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS
+    'SELECT pg_catalog.clock_timestamp()';
 
 -- A token survives its row: the floor is raised when a row is deleted, by whomever.
 CREATE OR REPLACE FUNCTION {schema}.raise_floor() RETURNS trigger
@@ -57,35 +58,49 @@ BEGIN
     RETURN about;
 END $$;
 
--- The whole record as JSON.
+-- The whole record as JSON. What somebody made of `past` by hand breaks its reading, not ours.
 CREATE OR REPLACE FUNCTION {schema}.record_1(l {schema}.leases) RETURNS text
-LANGUAGE plpgsql STABLE AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog AS $$
 BEGIN
-    RETURN l.record || pg_catalog.jsonb_build_object(
-        'nonce', l.nonce, 'ttl_ms', l.ttl_ms, 'not_before_ms', l.not_before_ms);
+    RETURN left((l.record || jsonb_strip_nulls(jsonb_build_object(
+            'nonce', l.nonce, 'ttl_ms', l.ttl_ms, 'not_before_ms', l.not_before_ms,
+            'format', l.format, 'token', l.token, 'claim', l.claim, 'order', l.asked,
+            'state', CASE WHEN l.state IS NOT NULL
+                THEN jsonb_build_object('is', l.state, 'reserved_for', l.reserved) END)))::text, -1)
+        || ', "transitions": [' || rtrim(replace(l.past, E'\n', ','), ',') || ']}';
+END $$;
+
+-- A row after a whole record was put into it.
+CREATE OR REPLACE FUNCTION {schema}.stored_1(l {schema}.leases, whole jsonb)
+RETURNS {schema}.leases LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog AS $$
+BEGIN
+    l.format := whole ->> 'format';
+    l.token := whole ->> 'token';
+    l.claim := whole ->> 'claim';
+    l.state := whole -> 'state' ->> 'is';
+    l.holder := (whole -> 'holder' ->> 'name') || '#' || (whole -> 'holder' ->> 'incarnation');
+    l.reserved := whole -> 'state' -> 'reserved_for';
+    l.asked := whole -> 'order';
+    l.past := coalesce((SELECT string_agg(line::text || E'\n', '' ORDER BY number)
+        FROM jsonb_array_elements(whole -> 'transitions') WITH ORDINALITY AS one(line, number)), '');
+    l.record := whole - '{nonce,ttl_ms,not_before_ms,format,token,claim,state,order,transitions}'::text[];
+    RETURN l;
 END $$;
 
 -- How long ago its holder wrote it. Null: no clock that may be compared.
 CREATE OR REPLACE FUNCTION {schema}.age_1(written timestamptz, clock text) RETURNS bigint
-LANGUAGE plpgsql VOLATILE AS $$
-BEGIN
-    IF clock = 'server' THEN
-        RETURN greatest(0, (extract(epoch FROM {schema}.clock() - written) * 1000000)::bigint);
-    END IF;
-    RETURN NULL;
-END $$;
+LANGUAGE sql VOLATILE AS $$
+    SELECT CASE WHEN clock = 'server' THEN greatest(0,
+        (extract(epoch FROM {schema}.clock() - written) * 1000000)::bigint) END
+$$;
 
--- A record after one more thing happened to it: the last eight are kept.
-CREATE OR REPLACE FUNCTION {schema}.push_1(record jsonb, happened jsonb) RETURNS jsonb
-LANGUAGE plpgsql IMMUTABLE AS $$
-DECLARE
-    kept jsonb := coalesce(record -> 'transitions', '[]');
-BEGIN
-    WHILE pg_catalog.jsonb_array_length(kept) >= 8 LOOP
-        kept := kept - 0;
-    END LOOP;
-    RETURN record || pg_catalog.jsonb_build_object('transitions', kept || happened);
-END $$;
+-- What happened, with one line more: the last eight are kept.
+CREATE OR REPLACE FUNCTION {schema}.push_1(past text, line text) RETURNS text
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN pg_catalog.length(past)
+            - pg_catalog.length(pg_catalog.replace(past, E'\n', '')) < 8 THEN past
+        ELSE pg_catalog.substr(past, pg_catalog.strpos(past, E'\n') + 1) END || line || E'\n'
+$$;
 
 -- `decide::claim`: 'free', 'found', 'refused', or 'unreadable' for a record of another format.
 CREATE OR REPLACE FUNCTION {schema}.claim_1(
@@ -93,13 +108,12 @@ CREATE OR REPLACE FUNCTION {schema}.claim_1(
     claim_id text, unanswered_for bigint, watched text
 ) RETURNS text LANGUAGE plpgsql STABLE AS $$
 DECLARE
-    reserved jsonb;
-    blocks   bigint;
+    blocks bigint;
 BEGIN
     IF l.name IS NULL THEN
         RETURN 'free';
     END IF;
-    IF (l.record ->> 'format') IS DISTINCT FROM '1' OR l.token IS NULL OR l.state IS NULL THEN
+    IF l.format IS DISTINCT FROM 1 OR l.token IS NULL OR l.state IS NULL THEN
         RETURN 'unreadable';
     END IF;
     IF l.claim = claim_id THEN
@@ -113,13 +127,12 @@ BEGIN
     IF l.state IN ('held', 'revoked') THEN
         blocks := l.ttl_ms;
     ELSE
-        reserved := l.record -> 'state' -> 'reserved_for';
         blocks := 0;
-        IF pg_catalog.jsonb_typeof(reserved) = 'object' AND NOT (
-            reserved -> 'successor' ->> 'name' = contender_name
-            AND coalesce(reserved -> 'successor' ->> 'incarnation' = contender_incarnation, true)
+        IF l.reserved IS NOT NULL AND NOT (
+            l.reserved -> 'successor' ->> 'name' = contender_name
+            AND coalesce(l.reserved -> 'successor' ->> 'incarnation' = contender_incarnation, true)
         ) THEN
-            blocks := (reserved ->> 'lasts_ms')::bigint;
+            blocks := (l.reserved ->> 'lasts_ms')::bigint;
         END IF;
     END IF;
     blocks := greatest(blocks, l.not_before_ms) * 1000;
@@ -132,97 +145,104 @@ END $$;
 -- Grants what is free. A claim that is refused writes nothing and locks nothing.
 --
 -- A new grant takes its row FOR UPDATE, which a guard's FOR KEY SHARE holds off; renewals take
--- FOR NO KEY UPDATE, which it doesn't.
+-- FOR NO KEY UPDATE, which it doesn't. The rule is asked of the row that is being locked, so what
+-- is free is granted by the first statement; what isn't is looked at for an answer.
 CREATE OR REPLACE FUNCTION {schema}.acquire_1(
     expected_store text, in_namespace text, names text[], holder_names text[],
     incarnations text[], claims text[], nonces text[], ttls bigint[], min_holds bigint[],
-    unanswered bigint[], watched text[], above bigint[], ats bigint[], records text[]
+    unanswered bigint[], watched text[], above bigint[], records text[], lines text[]
 ) RETURNS TABLE (item bigint, outcome text, token bigint, version text, snapshot text, age bigint)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog SET lock_timeout = '250ms' SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
-    about   {schema}.store := {schema}.opened_1(expected_store);
-    c       record;
-    l       {schema}.leases;
-    locked  {schema}.leases;
-    granted {schema}.leases;
-    verdict text;
-    why     text;
-    old     bigint;
-    until   timestamptz;
-    used    bigint;
+    about  {schema}.store;
+    c      record;
+    l      {schema}.leases;
+    old    bigint;
+    used   bigint;
+    until  timestamptz;
 BEGIN
     FOR c IN
         SELECT * FROM unnest(names, holder_names, incarnations, claims, nonces, ttls, min_holds,
-            unanswered, watched, above, ats, records) WITH ORDINALITY
+            unanswered, watched, above, records, lines) WITH ORDINALITY
             AS each(name, holder_name, incarnation, claim, nonce, ttl, min_hold, unanswered,
-                watched, above, at, record, item)
+                watched, above, record, line, item)
         ORDER BY each.name COLLATE "C"
     LOOP
-        until := clock_timestamp() + interval '250 ms';
+        item := c.item;
+        until := NULL;
         LOOP
+            UPDATE {schema}.leases AS l SET
+                writes = l.writes + 1, written = {schema}.clock(), nonce = c.nonce,
+                ttl_ms = c.ttl, not_before_ms = c.min_hold,
+                token = greatest(l.token, c.above) + 1, claim = c.claim, state = 'held',
+                holder = c.holder_name || '#' || c.incarnation, reserved = NULL, asked = NULL,
+                past = {schema}.push_1(l.past, c.line
+                    || ',"token":' || greatest(l.token, c.above) + 1
+                    || CASE WHEN l.state = 'released' THEN ',"why":"it was free"}'
+                        ELSE ',"why":"the grant before had ended"}' END),
+                record = (l.record - '{name,holder,acquired_at,bound_to,metadata}'::text[])
+                    || c.record::jsonb
+            FROM (SELECT FROM {schema}.leases AS seen, {schema}.store AS s
+                WHERE s.single AND s.store = expected_store
+                    AND seen.namespace = in_namespace AND seen.name = c.name
+                    AND {schema}.claim_1(seen, {schema}.age_1(seen.written, s.clock),
+                        c.holder_name, c.incarnation, c.claim, c.unanswered, c.watched) = 'free'
+                    AND greatest(seen.token, c.above) < 9223372036854775807
+                FOR UPDATE OF seen SKIP LOCKED) AS free
+            WHERE l.namespace = in_namespace AND l.name = c.name
+            RETURNING 'granted', l.token, l.writes || '-' || l.nonce INTO outcome, token, version;
+            EXIT WHEN FOUND;
+            about := {schema}.opened_1(expected_store);
             SELECT * INTO l FROM {schema}.leases
                 WHERE namespace = in_namespace AND name = c.name;
             old := {schema}.age_1(l.written, about.clock);
-            verdict := {schema}.claim_1(l, old, c.holder_name, c.incarnation, c.claim,
+            outcome := {schema}.claim_1(l, old, c.holder_name, c.incarnation, c.claim,
                 c.unanswered, c.watched);
-            EXIT WHEN verdict <> 'free';
+            EXIT WHEN outcome <> 'free';
             used := l.token;
-            why := CASE WHEN l.state = 'released' THEN 'it was free'
-                ELSE 'the grant before had ended' END;
             IF l.name IS NULL THEN
                 -- A purge raises the floor before it deletes: it must not fall between the two.
                 SELECT floor INTO used FROM {schema}.store WHERE single FOR SHARE;
-                why := 'first grant';
-            ELSE
-                SELECT * INTO locked FROM {schema}.leases
-                    WHERE namespace = in_namespace AND name = c.name
-                        AND writes = l.writes AND nonce = l.nonce
-                    FOR UPDATE SKIP LOCKED;
-                IF NOT FOUND THEN
-                    -- Locked by another, by a guard perhaps; changed; or purged. Look again.
-                    verdict := 'locked';
-                    EXIT WHEN clock_timestamp() >= until;
-                    PERFORM pg_sleep(0.002);
-                    CONTINUE;
-                END IF;
             END IF;
             used := greatest(used, c.above);
             IF used = 9223372036854775807 THEN
                 RAISE EXCEPTION USING ERRCODE = 'TN004', MESSAGE = c.name;
             END IF;
-            INSERT INTO {schema}.leases AS stored
-                (namespace, name, writes, written, nonce, ttl_ms, not_before_ms, record)
-            VALUES (in_namespace, c.name, 1, {schema}.clock(), c.nonce, c.ttl, c.min_hold,
-                {schema}.push_1(
-                    (coalesce(l.record, '{}') - '{name,holder,claim,token,acquired_at,state,order,bound_to,metadata}'::text[])
-                        || c.record::jsonb || jsonb_build_object('token', used + 1),
-                    jsonb_build_object('what', 'granted',
-                        'who', c.holder_name || '#' || c.incarnation,
-                        'at', c.at, 'token', used + 1, 'why', why)))
-            ON CONFLICT (namespace, name) DO UPDATE SET
-                writes = stored.writes + 1, written = excluded.written, nonce = excluded.nonce,
-                ttl_ms = excluded.ttl_ms, not_before_ms = excluded.not_before_ms,
-                record = excluded.record
-                -- Only what was locked above; what appeared meanwhile is looked at again.
-                WHERE l.name IS NOT NULL
-            RETURNING * INTO granted;
-            IF granted.name IS NOT NULL THEN
-                verdict := 'granted';
-                l := granted;
-                PERFORM pg_notify('{channel}', in_namespace || E'\x1f' || c.name);
-                EXIT;
+            IF l.name IS NULL THEN
+                INSERT INTO {schema}.leases AS l
+                    (namespace, name, writes, written, nonce, ttl_ms, not_before_ms, format, token,
+                        claim, state, holder, past, record)
+                VALUES (in_namespace, c.name, 1, {schema}.clock(), c.nonce, c.ttl, c.min_hold, 1,
+                    used + 1, c.claim, 'held', c.holder_name || '#' || c.incarnation,
+                    c.line || ',"token":' || used + 1 || E',"why":"first grant"}\n',
+                    c.record::jsonb)
+                -- What appeared meanwhile is looked at again.
+                ON CONFLICT (namespace, name) DO NOTHING
+                RETURNING 'granted', l.token, l.writes || '-' || l.nonce INTO outcome, token, version;
+                EXIT WHEN FOUND;
+                CONTINUE;
             END IF;
+            -- Locked by another, by a guard perhaps; changed; or purged. Look again.
+            outcome := 'locked';
+            until := coalesce(until, clock_timestamp() + interval '250 ms');
+            EXIT WHEN clock_timestamp() >= until;
+            PERFORM pg_sleep(0.002);
         END LOOP;
-        item := c.item;
-        outcome := verdict;
-        token := l.token;
-        version := l.writes || '-' || l.nonce;
-        snapshot := CASE WHEN verdict IN ('refused', 'unreadable')
-            THEN {schema}.record_1(l) END;
-        age := old;
+        age := NULL;
+        snapshot := NULL;
+        IF outcome = 'granted' THEN
+            PERFORM pg_notify('{channel}', in_namespace || E'\x1f' || c.name);
+        ELSE
+            token := l.token;
+            version := l.writes || '-' || l.nonce;
+            age := old;
+            IF outcome IN ('refused', 'unreadable') THEN
+                snapshot := {schema}.record_1(l);
+            END IF;
+        END IF;
         RETURN NEXT;
     END LOOP;
 END $$;
@@ -239,35 +259,35 @@ SET search_path = pg_catalog SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
-    about {schema}.store := {schema}.opened_1(expected_store);
+    about   {schema}.store;
     renewed bigint;
-    -- What the clock showed, so that a session can tell whether it was set.
-    shown   bigint := (extract(epoch FROM {schema}.clock()) * 1000000)::bigint;
 BEGIN
     RETURN QUERY
         UPDATE {schema}.leases AS l SET
             writes = l.writes + 1, written = {schema}.clock(), nonce = each.nonce,
             ttl_ms = each.ttl, not_before_ms = each.not_before
-        FROM (SELECT in_namespace AS namespace, *
+        FROM {schema}.store AS s, (SELECT in_namespace AS namespace, *
             FROM unnest(names, holders, claims, tokens, ttls, not_befores, nonces, unconfirmed)
                 WITH ORDINALITY
                 AS one(name, holder, claim, token, ttl, not_before, nonce, unconfirmed, item)
             ORDER BY name COLLATE "C" OFFSET 0) AS each
-        WHERE l.namespace = each.namespace AND l.name = each.name
+        WHERE s.single AND s.store = expected_store
+            AND l.namespace = each.namespace AND l.name = each.name
             AND l.claim = each.claim AND l.token = each.token AND l.holder = each.holder
-            AND l.state = 'held' AND l.record ->> 'format' = '1'
+            AND l.state = 'held' AND l.format = 1
             -- Where a store's clock and the holder's own both speak, the earlier end counts.
             AND each.unconfirmed < l.ttl_ms * 1000
-            AND coalesce({schema}.age_1(l.written, about.clock) < l.ttl_ms * 1000, true)
+            AND coalesce({schema}.age_1(l.written, s.clock) < l.ttl_ms * 1000, true)
         RETURNING each.item, l.writes || '-' || l.nonce,
-            CASE WHEN l.record -> 'order' -> 'demand' ->> 'is' = 'resign'
-                THEN (l.record -> 'order')::text END,
-            NULL::text, NULL::bigint, shown;
+            CASE WHEN l.asked -> 'demand' ->> 'is' = 'resign' THEN l.asked::text END,
+            NULL::text, NULL::bigint, (extract(epoch FROM l.written) * 1000000)::bigint;
     GET DIAGNOSTICS renewed = ROW_COUNT;
     IF renewed < cardinality(names) THEN
+        about := {schema}.opened_1(expected_store);
         RETURN QUERY
             SELECT each.item, l.writes || '-' || l.nonce, NULL, {schema}.record_1(l),
-                {schema}.age_1(l.written, about.clock), shown
+                {schema}.age_1(l.written, about.clock),
+                (extract(epoch FROM {schema}.clock()) * 1000000)::bigint
             FROM (SELECT in_namespace AS namespace, *
                 FROM unnest(names) WITH ORDINALITY AS one(name, item) OFFSET 0) AS each
             JOIN {schema}.leases AS l ON l.namespace = each.namespace AND l.name = each.name
@@ -279,33 +299,34 @@ END $$;
 -- Gives back what is held, and leaves tombstones.
 CREATE OR REPLACE FUNCTION {schema}.release_1(
     expected_store text, in_namespace text, names text[], holders text[], claims text[],
-    tokens bigint[], nonces text[], states text[], transitions text[], transfers boolean[]
+    tokens bigint[], nonces text[], reservations text[], lines text[]
 ) RETURNS TABLE (item bigint, version text, snapshot text, age bigint)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
-    about {schema}.store := {schema}.opened_1(expected_store);
+    about    {schema}.store;
     released bigint;
 BEGIN
     RETURN QUERY
         UPDATE {schema}.leases AS l SET
             writes = l.writes + 1, written = {schema}.clock(), nonce = each.nonce,
             -- Min-hold lives on in the tombstone, unless a successor is named.
-            not_before_ms = CASE WHEN each.transfer THEN 0 ELSE greatest(0, l.not_before_ms
-                - coalesce({schema}.age_1(l.written, about.clock), 0) / 1000) END,
-            record = {schema}.push_1(
-                (l.record - 'order') || jsonb_build_object('state', each.state::jsonb),
-                each.transition::jsonb)
-        FROM (SELECT in_namespace AS namespace, *
-            FROM unnest(names, holders, claims, tokens, nonces, states, transitions, transfers)
+            not_before_ms = CASE WHEN l.not_before_ms = 0 OR each.reserved IS NOT NULL THEN 0
+                ELSE greatest(0, l.not_before_ms
+                    - coalesce({schema}.age_1(l.written, s.clock), 0) / 1000) END,
+            state = 'released', reserved = each.reserved::jsonb, asked = NULL,
+            past = {schema}.push_1(l.past, each.line)
+        FROM {schema}.store AS s, (SELECT in_namespace AS namespace, *
+            FROM unnest(names, holders, claims, tokens, nonces, reservations, lines)
                 WITH ORDINALITY
-                AS one(name, holder, claim, token, nonce, state, transition, transfer, item)
+                AS one(name, holder, claim, token, nonce, reserved, line, item)
             ORDER BY name COLLATE "C" OFFSET 0) AS each
-        WHERE l.namespace = each.namespace AND l.name = each.name
+        WHERE s.single AND s.store = expected_store
+            AND l.namespace = each.namespace AND l.name = each.name
             AND l.claim = each.claim AND l.token = each.token AND l.holder = each.holder
-            AND l.state <> 'released' AND l.record ->> 'format' = '1'
+            AND l.state <> 'released' AND l.format = 1
         RETURNING each.item, l.writes || '-' || l.nonce, NULL::text, NULL::bigint;
     GET DIAGNOSTICS released = ROW_COUNT;
     IF released > 0 THEN
@@ -316,6 +337,7 @@ BEGIN
         PERFORM pg_notify('{channel}', '');
     END IF;
     IF released < cardinality(names) THEN
+        about := {schema}.opened_1(expected_store);
         RETURN QUERY
             SELECT each.item, l.writes || '-' || l.nonce, {schema}.record_1(l),
                 {schema}.age_1(l.written, about.clock)
@@ -380,7 +402,9 @@ BEGIN
     RETURN QUERY
         UPDATE {schema}.leases AS l SET
             writes = l.writes + 1, nonce = new_nonce, not_before_ms = new_not_before,
-            record = new_record::jsonb - '{nonce,ttl_ms,not_before_ms}'::text[]
+            (format, token, claim, state, holder, reserved, asked, past, record) = (
+                SELECT format, token, claim, state, holder, reserved, asked, past, record
+                FROM {schema}.stored_1(l, new_record::jsonb))
         WHERE l.namespace = in_namespace AND l.name = in_name
             AND l.writes || '-' || l.nonce = expected_version
         RETURNING l.writes || '-' || l.nonce, {schema}.age_1(l.written, about.clock);

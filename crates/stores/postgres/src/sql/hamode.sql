@@ -118,7 +118,7 @@ CREATE OR REPLACE FUNCTION {schema}.hamode_acquire_1(
     their_schema text, their_table text, skew_ms bigint,
     expected_store text, in_namespace text, names text[], holder_names text[],
     incarnations text[], claims text[], nonces text[], ttls bigint[], min_holds bigint[],
-    unanswered bigint[], watched text[], above bigint[], ats bigint[], records text[]
+    unanswered bigint[], watched text[], above bigint[], records text[], lines text[]
 ) RETURNS TABLE (
     item bigint, outcome text, token bigint, version text, snapshot text, age bigint,
     neighbour text, entry_since bigint, entry_left bigint, entry_version text
@@ -202,7 +202,7 @@ BEGIN
                 {schema}.picked_1(nonces, free), {schema}.picked_1(ttls, free),
                 {schema}.picked_1(min_holds, free), {schema}.picked_1(unanswered, free),
                 {schema}.picked_1(watched, free), {schema}.picked_1(above, free),
-                {schema}.picked_1(ats, free), {schema}.picked_1(records, free))
+                {schema}.picked_1(records, free), {schema}.picked_1(lines, free))
             LOOP
                 item := free[each.item];
                 outcome := each.outcome;
@@ -310,7 +310,7 @@ END $$;
 CREATE OR REPLACE FUNCTION {schema}.hamode_release_1(
     their_schema text, their_table text, skew_ms bigint,
     expected_store text, in_namespace text, names text[], holders text[], claims text[],
-    tokens bigint[], nonces text[], states text[], transitions text[], transfers boolean[]
+    tokens bigint[], nonces text[], reservations text[], lines text[]
 ) RETURNS TABLE (
     item bigint, version text, snapshot text, age bigint,
     neighbour text, entry_since bigint, entry_left bigint, entry_version text
@@ -328,7 +328,7 @@ BEGIN
     PERFORM {schema}.hamode_lock_1(theirs, names, false);
     FOR each IN
         SELECT * FROM {schema}.release_1(expected_store, in_namespace, names, holders, claims,
-            tokens, nonces, states, transitions, transfers)
+            tokens, nonces, reservations, lines)
     LOOP
         item := each.item;
         version := each.version;
@@ -340,9 +340,9 @@ BEGIN
         RETURN NEXT;
     END LOOP;
     lasts := ARRAY(SELECT greatest(l.not_before_ms,
-            (each.state::jsonb -> 'reserved_for' ->> 'lasts_ms')::bigint)
-        FROM unnest({schema}.picked_1(names, released), {schema}.picked_1(states, released))
-            WITH ORDINALITY AS each(name, state, item)
+            (each.reserved::jsonb ->> 'lasts_ms')::bigint)
+        FROM unnest({schema}.picked_1(names, released), {schema}.picked_1(reservations, released))
+            WITH ORDINALITY AS each(name, reserved, item)
         CROSS JOIN LATERAL (SELECT own.not_before_ms FROM {schema}.leases AS own
             WHERE own.namespace = in_namespace AND own.name = each.name OFFSET 0) AS l
         ORDER BY each.item);

@@ -18,17 +18,21 @@ CREATE TABLE IF NOT EXISTS {schema}.leases (
     name          text        COLLATE "C" NOT NULL,
     writes        bigint      NOT NULL,   -- with the nonce: the record's version
     written       timestamptz NOT NULL,   -- when the holder last wrote it
-    -- What every renewal writes anew; the rest of the record stays as it is.
+    -- What every renewal writes anew; the rest of the row stays as it is.
     nonce         text        NOT NULL,
     ttl_ms        bigint      NOT NULL,
     not_before_ms bigint      NOT NULL,
-    record        jsonb       NOT NULL,
-    -- Read from the record, for the rules below and for people.
-    token  bigint GENERATED ALWAYS AS ((record ->> 'token')::bigint) STORED,
-    claim  text   GENERATED ALWAYS AS (record ->> 'claim') STORED,
-    state  text   GENERATED ALWAYS AS (record -> 'state' ->> 'is') STORED,
-    holder text   GENERATED ALWAYS AS
-        ((record -> 'holder' ->> 'name') || '#' || (record -> 'holder' ->> 'incarnation')) STORED,
+    -- What the rules go by, so that none of them takes JSON apart.
+    format        integer,
+    token         bigint,
+    claim         text,
+    state         text,                   -- held, revoked, released
+    holder        text,                   -- NAME#INCARNATION
+    reserved      jsonb,                  -- whom a released name is kept for, and how long
+    -- What is kept for others.
+    asked         jsonb,                  -- an operator's order
+    past          text        NOT NULL,   -- the last eight things that happened, a line of JSON each
+    record        jsonb       NOT NULL,   -- who was granted what, and what newer releases add
     PRIMARY KEY (namespace, name)
 ) WITH (fillfactor = 70);                 -- room for the next version of a row on its own page
 

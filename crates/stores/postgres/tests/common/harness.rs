@@ -17,9 +17,8 @@ use tenure_postgres::{PostgresAdmin, PostgresConfig, PostgresStore};
 
 use super::{Scratch, chance, client, env, runtime, url, wait};
 
-/// What a row keeps that isn't computed.
-const COLUMNS: &str = "namespace, name, writes, written, nonce, ttl_ms, not_before_ms, record";
-
+/// How long a client takes at most to notice that its connection is gone, on a busy machine.
+const NOTICES_A_RESET: Duration = Duration::from_secs(1);
 /// How far the suite with shared names is cut short where nobody asks for the whole of it.
 const SHARED_THRIFT: usize = 5;
 
@@ -163,7 +162,7 @@ impl Harness for Postgres {
         let schema = &self.scratch.schema;
         self.scratch.run(&format!(
             "CREATE TABLE {schema}.store_copy AS SELECT * FROM {schema}.store;
-             CREATE TABLE {schema}.leases_copy AS SELECT {COLUMNS} FROM {schema}.leases"
+             CREATE TABLE {schema}.leases_copy AS SELECT * FROM {schema}.leases"
         ));
     }
 
@@ -172,7 +171,7 @@ impl Harness for Postgres {
         self.scratch.run(&format!(
             "TRUNCATE {schema}.leases; DELETE FROM {schema}.store;
              INSERT INTO {schema}.store SELECT * FROM {schema}.store_copy;
-             INSERT INTO {schema}.leases ({COLUMNS}) SELECT * FROM {schema}.leases_copy"
+             INSERT INTO {schema}.leases SELECT * FROM {schema}.leases_copy"
         ));
     }
 
@@ -202,9 +201,11 @@ impl Harness for Postgres {
         let (schema, row) = (&self.scratch.schema, self.row(namespace, name));
         let json = quoted(std::str::from_utf8(json).unwrap());
         self.scratch.run(&format!(
-            "UPDATE {schema}.leases SET
+            "UPDATE {schema}.leases AS l SET
                  nonce = coalesce({json}::jsonb ->> 'nonce', nonce),
-                 record = {json}::jsonb - '{{nonce,ttl_ms,not_before_ms}}'::text[]
+                 (format, token, claim, state, holder, reserved, asked, past, record) = (
+                     SELECT format, token, claim, state, holder, reserved, asked, past, record
+                     FROM {schema}.stored_1(l, {json}::jsonb))
              WHERE {row}"
         ));
     }
@@ -222,7 +223,7 @@ impl Harness for Postgres {
             ConnectionFault::Refused => {
                 // The connection that opening has left would still do.
                 proxy.set(Fault::Reset);
-                std::thread::sleep(Duration::from_millis(50));
+                std::thread::sleep(NOTICES_A_RESET);
                 proxy.set(Fault::Refuse);
             }
             ConnectionFault::ResetBefore => proxy.set(Fault::Reset),
