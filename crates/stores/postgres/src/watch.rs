@@ -23,6 +23,8 @@ const HINTS_MAX: usize = 256;
 const RETRY: Duration = Duration::from_secs(1);
 /// How long a notification may take that a session sends to itself.
 const HEARS_WITHIN: Duration = Duration::from_millis(500);
+/// What a connection is marked with as it starts. Poolers refuse it or leave it out.
+const MARK: &str = "tenure.listens";
 /// Between the namespace and the name in a notification. Names have no control characters.
 const SEPARATOR: char = '\u{1f}';
 
@@ -141,10 +143,16 @@ impl Drop for Ears {
 }
 
 impl Ears {
+    /// Listens, on a connection that is the server's own: a pooler would leave the listening on
+    /// one that it gives to others, and not every client takes a notification that it didn't ask
+    /// for (sqlx fails).
     async fn open(config: &PostgresConfig) -> Result<Self, Error> {
         let connecting = |error| from_connecting(error, Operation::Watch);
+        let mut server = config.server.clone();
+        let options = server.get_options().unwrap_or_default();
+        server.options(format!("{options} -c {MARK}=on").trim_start());
         let (client, mut connection) =
-            config.server.connect(tls::connector(config)?).await.map_err(connecting)?;
+            server.connect(tls::connector(config)?).await.map_err(connecting)?;
         let (send, heard) = tokio::sync::mpsc::channel(HINTS_MAX);
         let driver = tokio::spawn(async move {
             loop {
@@ -159,6 +167,11 @@ impl Ears {
                 }
             }
         });
+        let marked = format!("SELECT current_setting('{MARK}', true) = 'on'");
+        let rows = client.query_typed(&marked, &[]).await.map_err(connecting)?;
+        if !rows.iter().any(|row| row.get::<_, Option<bool>>(0) == Some(true)) {
+            return Err(pooled());
+        }
         let listen = format!("LISTEN \"{}\"", config.schema.channel());
         client.batch_execute(&listen).await.map_err(connecting)?;
         Ok(Self { heard, driver, _client: client })
@@ -194,6 +207,11 @@ pub(crate) async fn hears_itself(server: &Server, config: &PostgresConfig) -> bo
         false
     };
     tokio::time::timeout(HEARS_WITHIN, heard).await.unwrap_or(false)
+}
+
+fn pooled() -> Error {
+    let message = "a pooler stands before the server, where nobody can listen";
+    Error::new(ErrorKind::Unavailable, Operation::Watch, message)
 }
 
 /// Hints for one who waits.
