@@ -20,6 +20,8 @@ use tenure_core::identity::FencingToken;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 use crate::connect::TransactionGuard;
 use crate::lease::{Lease, Proof};
+#[cfg(feature = "postgres-sqlx")]
+use crate::postgres::PgTransaction;
 
 /// The longest content of a high-water file: the digits of a `u64`, and a line's end.
 const CONTENT_MAX: u64 = 32;
@@ -174,6 +176,23 @@ impl<'t> sealed::Checks for &'t crate::postgres::tokio_postgres::Transaction<'_>
     }
 }
 
+#[cfg(feature = "postgres-sqlx")]
+impl<'t> sealed::Checks for &'t mut PgTransaction<'_> {
+    type Verdict = Pin<Box<dyn Future<Output = Result<(), GuardError>> + Send + 't>>;
+
+    fn check(self, proof: &Proof) -> Self::Verdict {
+        let proof = proof.clone();
+        Box::pin(async move {
+            match proof.transaction_guard() {
+                TransactionGuard::Postgres(guard) => {
+                    guard.check_sqlx(self, proof.name(), proof.token()).await
+                }
+                _ => Err(another_store("PostgreSQL", &proof)),
+            }
+        })
+    }
+}
+
 impl Lease {
     /// As [`Proof::guard`].
     pub fn guard<T: GuardedTransaction>(&self, transaction: T) -> T::Verdict {
@@ -191,6 +210,7 @@ impl Proof {
     ///   nothing is renewed meanwhile.
     /// - `lease.guard(&postgres_transaction).await?` on PostgreSQL, for as long as it takes:
     ///   renewals go on. See `postgres::Guard`.
+    /// - `lease.guard(&mut sqlx_transaction).await?`, likewise, with the feature `postgres-sqlx`.
     ///
     /// # Errors
     /// The verdict is a [`GuardError`]: `NotInForce`: roll back, another may act already;

@@ -9,13 +9,13 @@ use tenure_core::identity::StoreId;
 use tenure_core::store::{Answer, Expiry, Finding, InitOptions, StoreAdmin, Verdict};
 use tenure_core::{Error, ErrorKind, Operation};
 use tokio::sync::Mutex;
-use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use crate::config::PostgresConfig;
+use crate::driver::{Own, Pool, Row};
 use crate::errors::Failure;
 use crate::layout::Hamode;
-use crate::link::{Effect, Params, Server, clock_word};
+use crate::link::{Effect, Params, Server, clock_word, own};
 use crate::rows::get;
 use crate::schema::setup;
 
@@ -29,6 +29,7 @@ const OFFSET_MOST: Duration = Duration::from_secs(1);
 
 /// The operator's side of a store that may not be one yet.
 pub struct PostgresAdmin {
+    pool: Own,
     server: Server,
     config: PostgresConfig,
     location: Arc<str>,
@@ -41,8 +42,11 @@ impl PostgresAdmin {
     /// # Errors
     /// `Misconfigured`: the certificates that the configuration names.
     pub fn new(config: PostgresConfig, chance: Chance) -> Result<Self, Error> {
-        let (server, location) = (Server::of(&config)?, config.location().into());
-        Ok(Self { server, config, location, chance: Mutex::new(chance) })
+        let pool = own(&config)?;
+        let server = Pool::Own(pool.clone());
+        let location = config.location(&server).into();
+        let server = Server::new(server, &config);
+        Ok(Self { pool, server, config, location, chance: Mutex::new(chance) })
     }
 
     async fn ask(
@@ -102,12 +106,8 @@ impl PostgresAdmin {
     }
 
     async fn run(&self, statements: &str) -> Result<(), Error> {
-        let client = self
-            .server
-            .pool
-            .get()
-            .await
-            .map_err(|error| crate::link::no_connection(error, Operation::Init))?;
+        let client = self.pool.pool.get().await;
+        let client = client.map_err(|error| crate::link::no_connection(error, Operation::Init))?;
         client.batch_execute(statements).await.map_err(|error| {
             let schema = self.config.schema.as_str();
             match crate::errors::from_statement(error, Operation::Init, false, schema) {

@@ -9,6 +9,7 @@ use tenure_core::error::Error;
 use tenure_core::identity::Namespace;
 use tokio_postgres::config::{Host, SslMode};
 
+use crate::driver::Pool;
 use crate::layout::Hamode;
 
 /// How long connecting may take, unless the URL says otherwise.
@@ -252,7 +253,17 @@ impl PostgresConfig {
     }
 
     /// Where the store is, without a secret: for profiles, errors and logs.
-    pub(crate) fn location(&self) -> String {
+    pub(crate) fn location(&self, pool: &Pool) -> String {
+        let place = match pool {
+            Pool::Own(_) | Pool::Hosts(_) => self.place(),
+            #[cfg(feature = "sqlx")]
+            Pool::Sqlx(pool) => crate::sqlx_pool::place(pool),
+        };
+        format!("postgres://{place} ({})", self.schema.as_str())
+    }
+
+    /// The hosts and the database that the configuration names.
+    fn place(&self) -> String {
         let ports = self.server.get_ports();
         let hosts = self.server.get_hosts().iter().enumerate().map(|(at, host)| {
             let port = ports.get(at).or(ports.first()).copied().unwrap_or(5432);
@@ -264,7 +275,7 @@ impl PostgresConfig {
         });
         let hosts: Vec<_> = hosts.collect();
         let database = self.server.get_dbname().or(self.server.get_user()).unwrap_or_default();
-        format!("postgres://{}/{database} ({})", hosts.join(","), self.schema.as_str())
+        format!("{}/{database}", hosts.join(","))
     }
 }
 
@@ -281,8 +292,7 @@ mod tests {
         assert_eq!(config.schema.channel(), "tenure_ops");
         assert_eq!((config.tls, config.push, config.connections), (Tls::VerifyFull, false, 2));
         assert_eq!(config.server.get_connect_timeout(), Some(&CONNECT_DEFAULT));
-        let location = config.location();
-        assert!(!location.contains("secret"), "{location}");
+        assert_eq!(config.place(), "db1:5432,db2:6432/app", "without the password");
     }
 
     #[test]

@@ -4,8 +4,9 @@ use std::error::Error as StdError;
 use std::io;
 
 use tenure_core::{Error, ErrorKind, Operation};
-use tokio_postgres::error::{DbError, SqlState};
+use tokio_postgres::error::SqlState;
 
+use crate::driver::{ClientError, Said};
 use crate::layout::Hamode;
 
 /// What our own functions raise.
@@ -38,36 +39,36 @@ impl From<Error> for Failure {
 ///
 /// `writes`: without the server's word, nobody knows whether it was carried out.
 pub(crate) fn from_statement(
-    error: tokio_postgres::Error,
+    error: impl Into<ClientError>,
     operation: Operation,
     writes: bool,
     schema: &str,
 ) -> Failure {
-    let Some(db) = error.as_db_error() else {
+    let error = error.into();
+    let Some(said) = error.said() else {
         let kind = if writes { ErrorKind::OutcomeUnknown } else { ErrorKind::Unavailable };
         let message = format!("the connection was lost before the server answered{}", tail(&error));
         return Error::new(kind, operation, message).into();
     };
-    if db.code().code() == raised::STORE {
-        return Failure::OtherStore(db.message().to_owned());
+    if said.code.code() == raised::STORE {
+        return Failure::OtherStore(said.message.to_owned());
     }
-    let (kind, message) = meaning(db, schema);
+    let (kind, message) = meaning(&said, schema);
     // The backend was told to end: just before the commit, or just after.
-    let ended = matches!(db.code().code(), "57P01" | "57P02" | "57P05");
+    let ended = matches!(said.code.code(), "57P01" | "57P02" | "57P05");
     let kind = if ended && writes { ErrorKind::OutcomeUnknown } else { kind };
     Error::new(kind, operation, message).into()
 }
 
 /// What is amiss with the table of a layout, if that is what the server complains of.
 pub(crate) fn layout_unfit(
-    error: &tokio_postgres::Error,
+    error: &ClientError,
     operation: Operation,
     hamode: &Hamode,
 ) -> Option<Error> {
-    let db = error.as_db_error()?;
-    let (said, code) = (db.message(), db.code());
+    let Said { code, message: said } = error.said()?;
     let names_it = said.contains(&hamode.to_string()) || said.contains(hamode.table());
-    let (kind, cure) = match *code {
+    let (kind, cure) = match code {
         SqlState::UNDEFINED_TABLE if names_it => {
             (ErrorKind::Misconfigured, "create it, or name another with &table=SCHEMA.TABLE")
         }
@@ -85,11 +86,13 @@ pub(crate) fn layout_unfit(
 }
 
 /// A connection that could not be made.
-pub(crate) fn from_connecting(error: tokio_postgres::Error, operation: Operation) -> Error {
-    if let Some(db) = error.as_db_error() {
-        let (kind, message) = meaning(db, "");
+pub(crate) fn from_connecting(error: impl Into<ClientError>, operation: Operation) -> Error {
+    let error = error.into();
+    if let Some(said) = error.said() {
+        let (kind, message) = meaning(&said, "");
         return Error::new(kind, operation, message);
     }
+    let words = error.as_dyn().to_string();
     let (kind, message) = match source_of::<rustls::Error>(&error) {
         Some(tls) => (
             ErrorKind::Misconfigured,
@@ -98,18 +101,18 @@ pub(crate) fn from_connecting(error: tokio_postgres::Error, operation: Operation
                  sslrootcert=FILE, or a host that the certificate is for"
             ),
         ),
-        None if error.to_string().contains("TLS") => (
+        #[cfg(feature = "sqlx")]
+        None if matches!(error, ClientError::Sqlx(sqlx::Error::Tls(_))) => {
+            (ErrorKind::Misconfigured, format!("{words}; see the pool's ssl_mode"))
+        }
+        None if words.contains("TLS") => (
             ErrorKind::Misconfigured,
             "the server doesn't offer TLS; set `ssl = on` there, or say sslmode=disable".to_owned(),
         ),
-        None if error.to_string().contains("invalid configuration")
-            || error.to_string().contains("password missing") =>
-        {
-            (
-                ErrorKind::Denied,
-                "the server asks for a password, and the URL has none; add it".to_owned(),
-            )
-        }
+        None if words.contains("invalid configuration") || words.contains("password missing") => (
+            ErrorKind::Denied,
+            "the server asks for a password, and the URL has none; add it".to_owned(),
+        ),
         None => (
             ErrorKind::Unavailable,
             format!(
@@ -121,13 +124,27 @@ pub(crate) fn from_connecting(error: tokio_postgres::Error, operation: Operation
     Error::new(kind, operation, message)
 }
 
-/// The innermost reason, if there is one that says more.
-fn tail(error: &tokio_postgres::Error) -> String {
-    source_of::<io::Error>(error).map_or_else(String::new, |io| format!(" ({io})"))
+/// A pool that has no connection to give.
+pub(crate) fn no_connection_in_time(operation: Operation) -> Error {
+    let message = "no connection to the server in time; is it up and reachable, and are there \
+                   enough connections?";
+    Error::new(ErrorKind::Unavailable, operation, message)
 }
 
-fn source_of<T: StdError + 'static>(error: &tokio_postgres::Error) -> Option<&T> {
-    let mut source = error.source();
+/// The innermost reason, if there is one that says more.
+fn tail(error: &ClientError) -> String {
+    if let Some(io) = source_of::<io::Error>(error) {
+        return format!(" ({io})");
+    }
+    match error {
+        ClientError::Postgres(_) => String::new(),
+        #[cfg(feature = "sqlx")]
+        ClientError::Sqlx(error) => format!(" ({error})"),
+    }
+}
+
+fn source_of<T: StdError + 'static>(error: &ClientError) -> Option<&T> {
+    let mut source = error.as_dyn().source();
     while let Some(error) = source {
         if let Some(found) = error.downcast_ref() {
             return Some(found);
@@ -143,9 +160,8 @@ fn source_of<T: StdError + 'static>(error: &tokio_postgres::Error) -> Option<&T>
     None
 }
 
-fn meaning(db: &DbError, schema: &str) -> (ErrorKind, String) {
-    let said = db.message();
-    let code = db.code();
+fn meaning(said: &Said<'_>, schema: &str) -> (ErrorKind, String) {
+    let Said { code, message: said } = said;
     match code.code() {
         raised::NO_TOKENS => (
             ErrorKind::Corrupt,

@@ -10,9 +10,16 @@ use tokio_postgres::Transaction;
 use tokio_postgres::types::Type;
 
 use crate::config::Schema;
+use crate::driver::ClientError;
 use crate::errors::{Failure, from_statement, raised};
-use crate::link::{Link, Params};
+use crate::link::{Link, Param, Params};
 use crate::schema::Statements;
+#[cfg(feature = "sqlx")]
+use crate::sqlx_pool;
+
+/// A transaction of sqlx's on PostgreSQL.
+#[cfg(feature = "sqlx")]
+pub type PgTransaction<'c> = sqlx::Transaction<'c, sqlx::Postgres>;
 
 /// Lets a transaction on the leases' own database go on only while a grant is in force.
 ///
@@ -49,25 +56,71 @@ impl Guard {
         name: &Name,
         token: FencingToken,
     ) -> Result<(), GuardError> {
-        let link = &self.link;
+        let question = Question::new(&self.link, name, token);
+        let statement = &self.link.statements.guard;
+        let answered = transaction.query_typed(statement, &question.params()).await;
+        question.verdict(answered.err().map(ClientError::from))
+    }
+
+    /// [`check`](Self::check) in a transaction of sqlx's.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    ///
+    /// # Cancel safety
+    /// A check that was dropped has let nothing through: roll back.
+    #[cfg(feature = "sqlx")]
+    pub async fn check_sqlx(
+        &self,
+        transaction: &mut PgTransaction<'_>,
+        name: &Name,
+        token: FencingToken,
+    ) -> Result<(), GuardError> {
+        let question = Question::new(&self.link, name, token);
+        let statement = &self.link.statements.guard;
+        let text = sqlx_pool::text(Operation::Guard, statement, &question.params());
+        let text = text.map_err(GuardError::Failed)?;
+        let answered = sqlx_pool::query(transaction, text).await;
+        question.verdict(answered.err())
+    }
+}
+
+/// Whether a grant is in force.
+struct Question<'q> {
+    link: &'q Link,
+    name: &'q Name,
+    token: FencingToken,
+    store: String,
+    namespace: &'q str,
+    key: &'q str,
+    number: i64,
+}
+
+impl<'q> Question<'q> {
+    fn new(link: &'q Link, name: &'q Name, token: FencingToken) -> Self {
         let (store, namespace) = (link.store().to_string(), link.namespace.as_str());
         let (key, number) = (name.as_str(), token.get().cast_signed());
-        let params: Params<'_> = &[
-            (&store, Type::TEXT),
-            (&namespace, Type::TEXT),
-            (&key, Type::TEXT),
-            (&number, Type::INT8),
-        ];
-        match transaction.query_typed(&link.statements.guard, params).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(match refusal(&error, raised::NOT_IN_FORCE) {
-                Some(why) => GuardError::not_in_force(token, why.to_owned()),
-                None => {
-                    let error = failed(error, &link.schema);
-                    GuardError::Failed(error.with_name(name).with_store(Arc::clone(&link.location)))
-                }
-            }),
-        }
+        Self { link, name, token, store, namespace, key, number }
+    }
+
+    fn params(&self) -> [Param<'_>; 4] {
+        [
+            (&self.store, Type::TEXT),
+            (&self.namespace, Type::TEXT),
+            (&self.key, Type::TEXT),
+            (&self.number, Type::INT8),
+        ]
+    }
+
+    fn verdict(&self, failure: Option<ClientError>) -> Result<(), GuardError> {
+        let Some(error) = failure else { return Ok(()) };
+        Err(match refusal(&error, raised::NOT_IN_FORCE) {
+            Some(why) => GuardError::not_in_force(self.token, why),
+            None => {
+                let error = failed(error, &self.link.schema).with_name(self.name);
+                GuardError::Failed(error.with_store(Arc::clone(&self.link.location)))
+            }
+        })
     }
 }
 
@@ -107,7 +160,33 @@ impl HighWater {
     ) -> Result<(), GuardError> {
         let number = token.get().cast_signed();
         let params: Params<'_> = &[(&resource, Type::TEXT), (&number, Type::INT8)];
-        let Err(error) = transaction.query_typed(&self.admit, params).await else { return Ok(()) };
+        let answered = transaction.query_typed(&self.admit, params).await;
+        self.verdict(token, answered.err().map(ClientError::from))
+    }
+
+    /// [`admit`](Self::admit) in a transaction of sqlx's.
+    ///
+    /// # Errors
+    /// As [`admit`](Self::admit).
+    ///
+    /// # Cancel safety
+    /// A call that was dropped has let nothing through: roll back.
+    #[cfg(feature = "sqlx")]
+    pub async fn admit_sqlx(
+        &self,
+        transaction: &mut PgTransaction<'_>,
+        resource: &str,
+        token: FencingToken,
+    ) -> Result<(), GuardError> {
+        let number = token.get().cast_signed();
+        let params: Params<'_> = &[(&resource, Type::TEXT), (&number, Type::INT8)];
+        let text = sqlx_pool::text(Operation::Guard, &self.admit, params);
+        let answered = sqlx_pool::query(transaction, text.map_err(GuardError::Failed)?).await;
+        self.verdict(token, answered.err())
+    }
+
+    fn verdict(&self, token: FencingToken, failure: Option<ClientError>) -> Result<(), GuardError> {
+        let Some(error) = failure else { return Ok(()) };
         let newest = refusal(&error, raised::STALE).and_then(|newest| newest.parse().ok());
         let newest = newest.and_then(FencingToken::new);
         admit(newest, token)?;
@@ -115,11 +194,11 @@ impl HighWater {
     }
 }
 
-fn refusal<'e>(error: &'e tokio_postgres::Error, code: &str) -> Option<&'e str> {
-    error.as_db_error().filter(|db| db.code().code() == code).map(|db| db.message())
+fn refusal(error: &ClientError, code: &str) -> Option<String> {
+    error.said().filter(|said| said.code.code() == code).map(|said| said.message.to_owned())
 }
 
-fn failed(error: tokio_postgres::Error, schema: &Schema) -> Error {
+fn failed(error: ClientError, schema: &Schema) -> Error {
     match from_statement(error, Operation::Guard, false, schema.as_str()) {
         Failure::Told(error) => error,
         Failure::OtherStore(_) => Error::new(

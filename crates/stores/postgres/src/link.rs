@@ -1,28 +1,36 @@
 //! The way to the server: connections from a pool, and which store the session believes in.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use deadpool_postgres::{
-    ClientWrapper, Hook, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Timeouts,
+    ClientWrapper, Hook, Manager, ManagerConfig, Object, PoolError, RecyclingMethod, Timeouts,
 };
 use tenure_core::chance::Chance;
 use tenure_core::identity::{Namespace, StoreId};
 use tenure_core::store::Expiry;
 use tenure_core::{Error, ErrorKind, Operation};
-use tokio_postgres::Row;
+use tokio::time::error::Elapsed;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::config::{CONNECT_DEFAULT, PostgresConfig, Schema};
-use crate::errors::{Failure, from_connecting, from_statement, layout_unfit};
+use crate::driver::{ClientError, Own, Pool, Row};
+use crate::errors::{
+    Failure, from_connecting, from_statement, layout_unfit, no_connection_in_time,
+};
 use crate::layout::Hamode;
 use crate::prepared::Prepared;
 use crate::rows::Origin;
 use crate::schema::Statements;
+#[cfg(feature = "sqlx")]
+use crate::sqlx_pool;
 use crate::tls;
 
-/// A statement's parameters with their types, so that it needs no preparing.
-pub(crate) type Params<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
+/// A parameter with its type, so that its statement needs no preparing.
+pub(crate) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
+/// A statement's parameters.
+pub(crate) type Params<'a> = &'a [Param<'a>];
 
 /// Whether a statement that nobody answered may have changed anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,10 +66,20 @@ impl Drop for Lent {
 }
 
 /// The pool of a configuration.
-fn pool(config: &PostgresConfig, prepared: &Arc<Prepared>) -> Result<Pool, Error> {
+/// The connections of a configuration.
+pub(crate) fn own(config: &PostgresConfig) -> Result<Own, Error> {
+    let prepared = Arc::default();
+    let pool = pool(config, &prepared)?;
+    Ok(Own { pool, prepared })
+}
+
+fn pool(
+    config: &PostgresConfig,
+    prepared: &Arc<Prepared>,
+) -> Result<deadpool_postgres::Pool, Error> {
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = Manager::from_config(config.server.clone(), tls::connector(config)?, recycling);
-    let connecting = config.server.get_connect_timeout().copied().unwrap_or(CONNECT_DEFAULT);
+    let connecting = connecting(config);
     let prepared = Arc::clone(prepared);
     let prepare = Hook::async_fn(move |client: &mut ClientWrapper, _| {
         let prepared = Arc::clone(&prepared);
@@ -70,7 +88,7 @@ fn pool(config: &PostgresConfig, prepared: &Arc<Prepared>) -> Result<Pool, Error
             Ok(())
         })
     });
-    Pool::builder(manager)
+    deadpool_postgres::Pool::builder(manager)
         .max_size(config.connections)
         .post_create(prepare)
         .runtime(deadpool_postgres::Runtime::Tokio1)
@@ -83,45 +101,47 @@ fn pool(config: &PostgresConfig, prepared: &Arc<Prepared>) -> Result<Pool, Error
         .map_err(|error| Error::invalid(format!("the pool can't be built: {error}")))
 }
 
+fn connecting(config: &PostgresConfig) -> Duration {
+    config.server.get_connect_timeout().copied().unwrap_or(CONNECT_DEFAULT)
+}
+
 /// A server's pool, and how it is asked.
-#[derive(Clone)]
 pub(crate) struct Server {
-    pub(crate) pool: Pool,
-    pub(crate) schema: Schema,
-    pub(crate) timeout: Duration,
+    pool: Pool,
+    schema: Schema,
+    timeout: Duration,
+    /// How long a connection of a host's pool is waited for.
+    #[cfg_attr(
+        not(feature = "sqlx"),
+        expect(dead_code, reason = "other pools have it themselves")
+    )]
+    connecting: Duration,
     hamode: Option<Hamode>,
-    prepared: Arc<Prepared>,
+    closed: AtomicBool,
 }
 
 impl Server {
-    /// On connections of our own.
-    pub(crate) fn of(config: &PostgresConfig) -> Result<Self, Error> {
-        let prepared = Arc::default();
-        let pool = pool(config, &prepared)?;
-        Ok(Self { prepared, ..Self::on(pool, config) })
-    }
-
-    /// On a pool that the host has made.
-    pub(crate) fn on(pool: Pool, config: &PostgresConfig) -> Self {
+    pub(crate) fn new(pool: Pool, config: &PostgresConfig) -> Self {
         Self {
             pool,
-            prepared: Arc::default(),
             schema: config.schema.clone(),
             timeout: config.timeout,
+            connecting: connecting(config),
             hamode: config.hamode.clone(),
+            closed: AtomicBool::new(false),
         }
     }
 
-    /// Has connections keep these statements prepared, those that are open already included.
-    ///
-    /// Only for a pool of ours whose connections are the server's own.
+    /// Has connections of our own keep these statements prepared, those that are open already
+    /// included. Only where they are the server's own.
     pub(crate) async fn prepare(&self, statements: Vec<String>) {
-        self.prepared.keep(statements);
+        let Pool::Own(Own { pool, prepared }) = &self.pool else { return };
+        prepared.keep(statements);
         // Opening has used one connection at a time, so there is one.
-        if let Ok(object) = self.pool.get().await {
+        if let Ok(object) = pool.get().await {
             let mut lent = Lent(Some(object));
             if let Some(client) = &lent.0
-                && tokio::time::timeout(self.timeout, self.prepared.on(client)).await.is_ok()
+                && tokio::time::timeout(self.timeout, prepared.on(client)).await.is_ok()
             {
                 drop(lent.0.take());
             }
@@ -136,15 +156,26 @@ impl Server {
         statement: &str,
         params: Params<'_>,
     ) -> Result<Vec<Row>, Failure> {
-        let object = self.pool.get().await.map_err(|error| no_connection(error, operation))?;
-        let lent = Lent(Some(object));
-        match tokio::time::timeout(self.timeout, lent.query(statement, params, &self.prepared))
-            .await
-        {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(closed(operation).into());
+        }
+        let answered = match &self.pool {
+            Pool::Own(Own { pool, prepared }) => {
+                self.borrowed(pool, operation, statement, params, Some(prepared)).await?
+            }
+            Pool::Hosts(pool) => self.borrowed(pool, operation, statement, params, None).await?,
+            #[cfg(feature = "sqlx")]
+            Pool::Sqlx(pool) => {
+                let text = sqlx_pool::text(operation, statement, params)?;
+                let lent = sqlx_pool::Lent::of(pool, self.connecting, operation).await?;
+                tokio::time::timeout(self.timeout, lent.query(text)).await
+            }
+        };
+        match answered {
             Ok(answered) => {
                 let writes = effect == Effect::Writes;
                 let schema = self.schema.as_str();
-                answered.map_err(|error| {
+                answered.map_err(|error: ClientError| {
                     let of_theirs = self
                         .hamode
                         .as_ref()
@@ -167,16 +198,35 @@ impl Server {
     }
 }
 
+impl Server {
+    /// Asks by our client, on a connection of the pool. The outer error: nothing was sent.
+    async fn borrowed(
+        &self,
+        pool: &deadpool_postgres::Pool,
+        operation: Operation,
+        statement: &str,
+        params: Params<'_>,
+        prepared: Option<&Prepared>,
+    ) -> Result<Result<Result<Vec<Row>, ClientError>, Elapsed>, Error> {
+        let object = pool.get().await.map_err(|error| no_connection(error, operation))?;
+        let answer = async {
+            let rows = Lent(Some(object)).query(statement, params, prepared).await?;
+            Ok(rows.into_iter().map(Row::Postgres).collect())
+        };
+        Ok(tokio::time::timeout(self.timeout, answer).await)
+    }
+}
+
 impl Lent {
     async fn query(
         mut self,
         statement: &str,
         params: Params<'_>,
-        prepared: &Prepared,
-    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        prepared: Option<&Prepared>,
+    ) -> Result<Vec<tokio_postgres::Row>, tokio_postgres::Error> {
         let client = self.0.as_ref().expect("it is lent until its statement was answered");
         let mut answered = None;
-        if prepared.has(statement) {
+        if let Some(prepared) = prepared.filter(|prepared| prepared.has(statement)) {
             let values: Vec<&(dyn ToSql + Sync)> = params.iter().map(|(value, _)| *value).collect();
             answered = prepared.run(client, statement, &values).await;
         }
@@ -196,15 +246,8 @@ impl Lent {
 pub(crate) fn no_connection(error: PoolError, operation: Operation) -> Error {
     match error {
         PoolError::Backend(error) => from_connecting(error, operation),
-        PoolError::Timeout(_) => Error::new(
-            ErrorKind::Unavailable,
-            operation,
-            "no connection to the server in time; is it up and reachable, and are there enough \
-             connections?",
-        ),
-        PoolError::Closed => {
-            Error::new(ErrorKind::Unavailable, operation, "the session was closed")
-        }
+        PoolError::Timeout(_) => no_connection_in_time(operation),
+        PoolError::Closed => closed(operation),
         other => Error::new(ErrorKind::Unavailable, operation, "no connection to the server")
             .with_source(other),
     }
@@ -315,10 +358,17 @@ impl Link {
         self.server.prepare(often.into_iter().cloned().collect()).await;
     }
 
-    /// Lets go of all connections.
+    /// Sends nothing from now on, and lets go of all connections. A host's pool stays open.
     pub(crate) fn close(&self) {
-        self.server.pool.close();
+        self.server.closed.store(true, Ordering::SeqCst);
+        if let Pool::Own(own) = &self.server.pool {
+            own.pool.close();
+        }
     }
+}
+
+fn closed(operation: Operation) -> Error {
+    Error::new(ErrorKind::Unavailable, operation, "the session was closed")
 }
 
 /// How the store's row says whose clock decides.

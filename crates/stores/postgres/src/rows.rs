@@ -12,8 +12,8 @@ use tenure_core::store::{
     Acquired, Claim, Grant, Hold, Release, Released, Renewed, Snapshot, Version,
 };
 use tenure_core::{Error, ErrorKind, Operation};
-use tokio_postgres::Row;
 
+use crate::driver::{Column, Row};
 use crate::layout::Hamode;
 
 const JSON: &str = "every part of a record has a JSON form";
@@ -287,11 +287,8 @@ fn token(number: i64) -> Result<FencingToken, Error> {
     FencingToken::new(number.cast_unsigned()).ok_or_else(garbled)
 }
 
-pub(crate) fn get<'a, T: tokio_postgres::types::FromSql<'a>>(
-    row: &'a Row,
-    column: &str,
-) -> Result<T, Error> {
-    row.try_get(column).map_err(|error| garbled().with_source(error))
+pub(crate) fn get<'a, T: Column<'a>>(row: &'a Row, column: &str) -> Result<T, Error> {
+    row.get(column).map_err(|error| garbled().with_source(error))
 }
 
 fn garbled() -> Error {

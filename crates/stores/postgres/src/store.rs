@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
 use tenure_core::batch;
 use tenure_core::chance::Chance;
 use tenure_core::cluster;
@@ -16,14 +15,14 @@ use tenure_core::store::{
     Profile, Query, Release, Released, Renewed, Snapshot, Store, Wake,
 };
 use tenure_core::{Error, ErrorKind, Operation};
-use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use crate::config::PostgresConfig;
+use crate::driver::{HostPool, Pool, Row};
 use crate::errors::{Failure, missing};
 use crate::guard::Guard;
 use crate::layout::Hamode;
-use crate::link::{Effect, Link, Params, Server};
+use crate::link::{Effect, Link, Params, Server, own};
 use crate::rows::{self, Claims, Holds, Releases, get, in_order};
 use crate::schema::{Statements, TABLES_FORMAT};
 use crate::watch::{Listening, hears_itself};
@@ -65,32 +64,42 @@ impl PostgresStore {
     /// # Cancel safety
     /// Nothing was written.
     pub async fn open(config: PostgresConfig, chance: Chance) -> Result<Self, Error> {
-        let store = Self::open_over(Server::of(&config)?, config, chance).await?;
+        let pool = Pool::Own(own(&config)?);
+        let store = Self::open_by(pool, config, chance).await?;
         if store.listening.is_some() {
             store.link.prepare().await;
         }
         Ok(store)
     }
 
-    /// The same on a pool that the host has already, which must be of the configuration's
-    /// server. `config.server` is used for hints alone; with `push` off, not at all.
+    /// The same on a pool that the host has already: one of
+    /// [`deadpool_postgres`](crate::deadpool_postgres), or with the feature `sqlx` a
+    /// `sqlx::PgPool`. It stays open when the session is closed.
+    ///
+    /// `config.server` is used for hints alone, on a connection beside the pool; where that leads
+    /// to another server or to none, or with `push` off, waiters poll.
+    ///
+    /// # Timing
+    /// As [`open`](Self::open). A request waits for a connection of the pool as long as the pool
+    /// says; of a `sqlx::PgPool` no longer than the configuration's connect timeout.
     ///
     /// # Errors
     /// As [`open`](Self::open).
+    ///
+    /// # Cancel safety
+    /// Nothing was written.
     pub async fn open_on(
-        pool: Pool,
+        pool: impl Into<HostPool>,
         config: PostgresConfig,
         chance: Chance,
     ) -> Result<Self, Error> {
-        Self::open_over(Server::on(pool, &config), config, chance).await
+        let HostPool(pool) = pool.into();
+        Self::open_by(pool, config, chance).await
     }
 
-    async fn open_over(
-        server: Server,
-        config: PostgresConfig,
-        chance: Chance,
-    ) -> Result<Self, Error> {
-        let location: Arc<str> = config.location().into();
+    async fn open_by(pool: Pool, config: PostgresConfig, chance: Chance) -> Result<Self, Error> {
+        let location: Arc<str> = config.location(&pool).into();
+        let server = Server::new(pool, &config);
         let opened = Opened::read(&server, &config).await;
         let opened = opened.map_err(|error| error.with_store(Arc::clone(&location)))?;
         let pushes = config.push && hears_itself(&server, &config).await;

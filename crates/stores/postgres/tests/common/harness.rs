@@ -19,8 +19,9 @@ use super::{Scratch, chance, client, env, runtime, url, wait};
 
 /// How long a client takes at most to notice that its connection is gone, on a busy machine.
 const NOTICES_A_RESET: Duration = Duration::from_secs(1);
-/// How far the suite with shared names is cut short where nobody asks for the whole of it.
-const SHARED_THRIFT: usize = 5;
+/// How far the suite is cut short, with shared names and on a host's pool, where nobody asks for
+/// the whole of it.
+const THRIFT: usize = 5;
 
 /// A fresh schema, as the suite sees it.
 pub(crate) struct Postgres {
@@ -29,6 +30,9 @@ pub(crate) struct Postgres {
     observed: bool,
     /// Through which server: the real one, or a pooler before it.
     through: String,
+    /// Whether sessions are opened on a host's sqlx pool.
+    #[cfg(feature = "sqlx")]
+    on_sqlx: bool,
     began: RealInstant,
     turned: AtomicU64,
 }
@@ -60,17 +64,35 @@ impl Postgres {
         Self::in_schema(Scratch::unused_and_shared(), false, pooler)
     }
 
+    /// The server's own clock decides, and each session is on a host's sqlx pool.
+    #[cfg(feature = "sqlx")]
+    pub(crate) fn on_sqlx() -> Self {
+        Self { on_sqlx: true, ..Self::new() }
+    }
+
     fn of(observed: bool, through: String) -> Self {
         Self::in_schema(Scratch::unused(), observed, through)
     }
 
     fn in_schema(scratch: Scratch, observed: bool, through: String) -> Self {
         scratch.init(&options(observed));
-        Self { scratch, observed, through, began: RealInstant::now(), turned: AtomicU64::new(0) }
+        Self {
+            scratch,
+            observed,
+            through,
+            #[cfg(feature = "sqlx")]
+            on_sqlx: false,
+            began: RealInstant::now(),
+            turned: AtomicU64::new(0),
+        }
     }
 
     fn session(&self, mut config: PostgresConfig, namespace: &Namespace) -> PostgresStore {
         config.namespace = namespace.clone();
+        #[cfg(feature = "sqlx")]
+        if self.on_sqlx {
+            return super::on_sqlx::open(config, super::on_sqlx::swift()).0;
+        }
         wait(PostgresStore::open(config, chance())).unwrap()
     }
 
@@ -91,6 +113,10 @@ fn quoted(text: &str) -> String {
 
 impl Harness for Postgres {
     fn name(&self) -> &str {
+        #[cfg(feature = "sqlx")]
+        if self.on_sqlx {
+            return "postgres (sqlx)";
+        }
         match (self.observed, self.scratch.shared) {
             (true, _) => "postgres (observed)",
             (false, true) => "postgres (layout=hamode)",
@@ -116,10 +142,15 @@ impl Harness for Postgres {
         Duration::from_secs(5)
     }
 
-    /// A grant through the layout takes the server four times as long as one without.
+    /// A grant through the layout takes the server four times as long as one without. A host's
+    /// pool is another client, and the server is the same.
     fn thrift(&self) -> usize {
-        let cut_short = self.scratch.shared && std::env::var_os("TENURE_TEST_WHOLE").is_none();
-        if cut_short { SHARED_THRIFT } else { 1 }
+        #[cfg(feature = "sqlx")]
+        let costly = self.scratch.shared || self.on_sqlx;
+        #[cfg(not(feature = "sqlx"))]
+        let costly = self.scratch.shared;
+        let cut_short = costly && std::env::var_os("TENURE_TEST_WHOLE").is_none();
+        if cut_short { THRIFT } else { 1 }
     }
 
     fn drive(&self, work: Work<'_>) {
@@ -218,7 +249,15 @@ impl Harness for Postgres {
         let mut config = self.scratch.config(&through);
         config.push = false;
         config.timeout = Duration::from_millis(500);
-        let store = Arc::new(self.session(config, namespace));
+        let store = Arc::new(match fault {
+            // A dead connection is told from a living one by a host's pool that asks it.
+            #[cfg(feature = "sqlx")]
+            ConnectionFault::Refused if self.on_sqlx => {
+                config.namespace = namespace.clone();
+                super::on_sqlx::open(config, super::on_sqlx::swift().test_before_acquire(true)).0
+            }
+            _ => self.session(config, namespace),
+        });
         match fault {
             ConnectionFault::Refused => {
                 // The connection that opening has left would still do.

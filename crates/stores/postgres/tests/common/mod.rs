@@ -4,6 +4,8 @@
 
 pub(crate) mod harness;
 pub(crate) mod instance;
+#[cfg(feature = "sqlx")]
+pub(crate) mod on_sqlx;
 pub(crate) mod peer;
 
 use std::future::Future;
