@@ -83,9 +83,18 @@ impl Client {
             };
             Ok(endpoint.connect_lazy())
         };
+        Self::on(config.endpoints.iter().map(server).collect::<Result<_, Error>>()?, config)
+    }
+
+    /// The same over channels that somebody else has made.
+    pub(crate) fn on(servers: Vec<Channel>, config: &EtcdConfig) -> Result<Self, Error> {
+        config.check()?;
+        if servers.is_empty() {
+            return Err(Error::invalid("there is no channel to a server"));
+        }
         let end = end_of(config.prefix.as_bytes());
         Ok(Self {
-            servers: config.endpoints.iter().map(server).collect::<Result<_, Error>>()?,
+            servers,
             current: AtomicUsize::new(0),
             user: config.user.clone(),
             token: Mutex::default(),

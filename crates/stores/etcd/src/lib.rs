@@ -17,7 +17,8 @@
 //! created it is the token. It hangs on an etcd lease that the session shares among its grants of
 //! one ttl, and is gone with the release, or with that lease. Everything else that is known of the
 //! name lies in keys beside it. etcd-client isn't used, since it needs `protoc` to be built; the
-//! few messages are in `wire`.
+//! few messages are in `wire`. A host that has a client of it shares its channel
+//! ([`EtcdStore::open_on`]).
 
 mod acquire;
 mod admin;
@@ -47,3 +48,6 @@ pub use config::{EtcdConfig, HISTORY_DEFAULT, PREFIX_DEFAULT, TIMEOUT_DEFAULT, U
 pub use guard::{Guard, GuardedTxn};
 pub use layout::Layout;
 pub use store::EtcdStore;
+
+/// The channels that [`EtcdStore::open_on`] takes.
+pub use tonic;

@@ -13,6 +13,7 @@ use tenure_core::store::{
 };
 use tenure_core::{Error, ErrorKind, Operation};
 use tokio::sync::watch;
+use tonic::transport::Channel;
 
 use crate::all::{Job, all};
 use crate::client::Client;
@@ -61,17 +62,70 @@ impl EtcdStore {
     /// # Cancel safety
     /// At most the store's id was written.
     pub async fn open(config: EtcdConfig, chance: Chance) -> Result<Self, Error> {
+        let client = Client::new(&config);
+        Self::open_by(client, config, chance).await
+    }
+
+    /// The same over channels that the host has already, one to each server of one cluster: over
+    /// their connections, with their encryption. One is asked, and the next when it fails. They
+    /// are left as they are when the session is closed.
+    ///
+    /// Of the configuration `tls` and `root_certificates` aren't used, and `endpoints` is but how
+    /// messages name the servers; all else counts, `user` included. An `etcd_client::Client` can be
+    /// made of the same channel, with `from_channel` (its feature `raw-channel`).
+    ///
+    /// A channel should have a limit for connecting, and ping a connection that somebody waits
+    /// on (`http2_keep_alive_interval`): what it doesn't notice, a request waits out. With
+    /// `http2_max_local_error_reset_streams(None)` readers that give up by the thousand don't
+    /// end it. Nothing before it may send a request twice.
+    ///
+    /// # Timing
+    /// As [`open`](Self::open).
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); `Invalid` also without a channel.
+    ///
+    /// # Cancel safety
+    /// At most the store's id was written.
+    ///
+    /// # Example
+    /// ```no_run
+    /// use tenure_core::chance::Chance;
+    /// use tenure_etcd::tonic::transport::Endpoint;
+    /// use tenure_etcd::{EtcdConfig, EtcdStore};
+    ///
+    /// # async fn shown() -> Result<(), Box<dyn std::error::Error>> {
+    /// let channel = Endpoint::from_static("http://etcd-0:2379").connect_lazy();
+    /// // let client = etcd_client::Client::from_channel(Channel::Tonic(channel.clone()), None).await?;
+    /// let config = EtcdConfig::new(["etcd-0:2379"]);
+    /// let store = EtcdStore::open_on([channel], config, Chance::seeded(7)).await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn open_on(
+        channels: impl IntoIterator<Item = Channel>,
+        config: EtcdConfig,
+        chance: Chance,
+    ) -> Result<Self, Error> {
+        let client = Client::on(channels.into_iter().collect(), &config);
+        Self::open_by(client, config, chance).await
+    }
+
+    async fn open_by(
+        client: Result<Client, Error>,
+        config: EtcdConfig,
+        chance: Chance,
+    ) -> Result<Self, Error> {
         let location: Arc<str> = config.location().into();
-        let opened = Self::connect(config, Arc::clone(&location), chance).await;
-        opened.map_err(|error| error.with_store(location))
+        let opened = async { Self::connect(client?, config, Arc::clone(&location), chance).await };
+        opened.await.map_err(|error| error.with_store(location))
     }
 
     async fn connect(
+        client: Client,
         config: EtcdConfig,
         location: Arc<str>,
         mut chance: Chance,
     ) -> Result<Self, Error> {
-        let client = Client::new(&config)?;
         let keys = Keys::new(&config.prefix, &config.namespace, config.layout.clone());
         let (about, seen) = About::find_or_make(&client, &keys, &mut chance).await?;
         let status: StatusResponse = client

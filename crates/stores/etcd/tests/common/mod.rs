@@ -86,7 +86,12 @@ impl Hand {
         let address = url.trim_start_matches("etcd://").split([',', '/']).next().unwrap();
         let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
         let _in = runtime().enter();
-        Self { channel: endpoint.connect_lazy(), prefix: prefix.to_owned() }
+        Self::over(endpoint.connect_lazy(), prefix)
+    }
+
+    /// Over a channel that somebody else has, too.
+    pub(crate) fn over(channel: Channel, prefix: &str) -> Self {
+        Self { channel, prefix: prefix.to_owned() }
     }
 
     pub(crate) async fn ask<Q, A>(&self, method: &'static str, question: Q) -> A
