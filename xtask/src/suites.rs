@@ -74,7 +74,8 @@ const SUITES: [Suite; 8] = [
 /// What takes longer than CI has: `conformance` runs it, and `verify` says at its end that it didn't.
 pub(crate) const LEFT_TO_CONFORMANCE: &str = "etcd's suite with names shared with HAMode, and on \
      its cluster what one server shows as well (`cargo xtask conformance etcd` runs both); four of \
-     five rounds of what repeats itself there and in PostgreSQL's suites with such names and on sqlx";
+     five rounds of what repeats itself there and in PostgreSQL's suites with such \
+     names, by observation and on sqlx";
 
 /// What `soak` knows by name: the servers that it needs, and the test that it runs.
 const SOAKS: [(&str, &[&str], &str); 11] = [

@@ -19,8 +19,8 @@ use super::{Scratch, chance, client, env, runtime, url, wait};
 
 /// How long a client takes at most to notice that its connection is gone, on a busy machine.
 const NOTICES_A_RESET: Duration = Duration::from_secs(1);
-/// How far the suite is cut short, with shared names and on a host's pool, where nobody asks for
-/// the whole of it.
+/// How far the suite is cut short, with shared names, by observation and on a host's pool, where
+/// nobody asks for the whole of it.
 const THRIFT: usize = 5;
 
 /// A fresh schema, as the suite sees it.
@@ -143,12 +143,12 @@ impl Harness for Postgres {
     }
 
     /// A grant through the layout takes the server four times as long as one without. A host's
-    /// pool is another client, and the server is the same.
+    /// pool is another client, and observation another rule, of the same server.
     fn thrift(&self) -> usize {
         #[cfg(feature = "sqlx")]
-        let costly = self.scratch.shared || self.on_sqlx;
+        let costly = self.scratch.shared || self.observed || self.on_sqlx;
         #[cfg(not(feature = "sqlx"))]
-        let costly = self.scratch.shared;
+        let costly = self.scratch.shared || self.observed;
         let cut_short = costly && std::env::var_os("TENURE_TEST_WHOLE").is_none();
         if cut_short { THRIFT } else { 1 }
     }
