@@ -65,7 +65,6 @@ impl Drop for Lent {
     }
 }
 
-/// The pool of a configuration.
 /// The connections of a configuration.
 pub(crate) fn own(config: &PostgresConfig) -> Result<Own, Error> {
     let prepared = Arc::default();

@@ -65,9 +65,6 @@ fn push_literal(text: &mut String, of: &Type, binary: &[u8]) -> Result<(), Misfi
         Type::INT8_ARRAY => {
             push_array(text, Vec::<Option<i64>>::from_sql(of, binary)?, |one| one.to_string())
         }
-        Type::BOOL_ARRAY => {
-            push_array(text, Vec::<Option<bool>>::from_sql(of, binary)?, |one| one.to_string())
-        }
         _ => Err(format!("no statement has a {of} as yet").into()),
     }
 }
@@ -120,19 +117,18 @@ mod tests {
     #[test]
     fn arrays_do_too_whatever_is_in_them() {
         let texts = [Some("a,b"), None, Some("NULL"), Some(r#"say "\'" "#), Some("")];
-        let (numbers, truths) = (vec![Some(-1_i64), None], vec![true, false]);
+        let numbers = vec![Some(-1_i64), None];
         let none: Vec<String> = Vec::new();
         let params: Params<'_> = &[
             (&&texts[..], Type::TEXT_ARRAY),
             (&numbers, Type::INT8_ARRAY),
-            (&truths, Type::BOOL_ARRAY),
             (&none, Type::TEXT_ARRAY),
         ];
         assert_eq!(
-            written_out("$1 $2 $3 $4", params).unwrap(),
+            written_out("$1 $2 $3", params).unwrap(),
             concat!(
                 r#"E'{"a,b",NULL,"NULL","say \\"\\\\''\\" ",""}'::pg_catalog._text "#,
-                "E'{-1,NULL}'::pg_catalog._int8 E'{true,false}'::pg_catalog._bool ",
+                "E'{-1,NULL}'::pg_catalog._int8 ",
                 "E'{}'::pg_catalog._text",
             ),
         );

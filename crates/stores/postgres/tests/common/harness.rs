@@ -254,6 +254,8 @@ impl Harness for Postgres {
             #[cfg(feature = "sqlx")]
             ConnectionFault::Refused if self.on_sqlx => {
                 config.namespace = namespace.clone();
+                // sqlx goes on trying for so long.
+                config.server.connect_timeout(Duration::from_secs(2));
                 super::on_sqlx::open(config, super::on_sqlx::swift().test_before_acquire(true)).0
             }
             _ => self.session(config, namespace),
