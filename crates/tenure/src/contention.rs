@@ -1,6 +1,6 @@
 //! Drives a contender: sends its claims and looks, and hands over what it wins.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use tenure_core::clock::{Instant, Reading};
 use tenure_core::error::{Error, ErrorKind, Operation};
@@ -216,10 +216,11 @@ impl Runner {
                 Err(error) => Acquired::Failed(error),
             };
             let failed = match &outcome {
-                Acquired::Failed(error) => Some(error.kind()),
+                Acquired::Failed(error) => Some(error.clone()),
                 _ => None,
             };
-            shared.measure(Operation::Acquire, sent, failed);
+            shared.measure(Operation::Acquire, sent, failed.as_ref().map(Error::kind));
+            *shared.failed_claim.lock().unwrap_or_else(PoisonError::into_inner) = failed;
             Event::Claimed { id, outcome }
         });
     }

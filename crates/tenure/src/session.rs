@@ -1,7 +1,7 @@
 //! One instance's connection to one store, and all that it holds there.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use tenure_core::chance::Chance;
 use tenure_core::error::{Error, ErrorKind, Operation};
@@ -240,6 +240,13 @@ impl Session {
     #[must_use]
     pub fn profile(&self) -> &Profile {
         self.shared.store.profile()
+    }
+
+    /// Why the last claim of this session failed; nothing once one is answered. Where nobody holds
+    /// a name, this is what its waiters wait for.
+    #[must_use]
+    pub fn failed_claim(&self) -> Option<Error> {
+        self.shared.failed_claim.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The store underneath, for what a session doesn't do: listing, reading, orders.

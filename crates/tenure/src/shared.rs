@@ -80,6 +80,8 @@ pub(crate) struct Shared {
     pub(crate) observations: Option<Arc<Observations>>,
     /// Tokens of names whose store was reset under us: the next grant must be above them.
     forgotten: Mutex<HashMap<Name, (Instant, FencingToken)>>,
+    /// Why the last claim failed; nothing if it was answered.
+    pub(crate) failed_claim: Mutex<Option<Error>>,
 }
 
 impl Shared {
@@ -108,6 +110,7 @@ impl Shared {
             guard: parts.guard,
             observations: parts.observations,
             forgotten: Mutex::default(),
+            failed_claim: Mutex::default(),
         })
     }
 

@@ -170,7 +170,10 @@ fn meaning(said: &Said<'_>, schema: &str) -> (ErrorKind, String) {
         _ if *code == SqlState::UNDEFINED_TABLE
             || *code == SqlState::UNDEFINED_OBJECT
             || *code == SqlState::UNDEFINED_FUNCTION
-            || *code == SqlState::INVALID_SCHEMA_NAME =>
+            || *code == SqlState::INVALID_SCHEMA_NAME
+            // Those of another release.
+            || *code == SqlState::UNDEFINED_COLUMN
+            || *code == SqlState::AMBIGUOUS_FUNCTION =>
         {
             (ErrorKind::Misconfigured, missing(schema, said))
         }

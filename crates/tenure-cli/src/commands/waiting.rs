@@ -33,8 +33,10 @@ async fn why(session: &Session, name: &Name) -> Option<String> {
     let names = std::slice::from_ref(name);
     match tokio::time::timeout(READ_MAX, session.store().read(names)).await {
         Ok(Ok(read)) => {
-            let snapshot = read.into_iter().next().flatten()?;
-            holder::taken(&snapshot, session.instance())
+            let snapshot = read.into_iter().next().flatten();
+            let taken = snapshot.and_then(|found| holder::taken(&found, session.instance()));
+            // Nobody has it, and still it isn't granted: a right to write may be missing.
+            taken.or_else(|| session.failed_claim().map(|error| explained(&error)))
         }
         Ok(Err(error)) => Some(explained(&error)),
         Err(_) => Some(format!("{} does not answer", session.profile().location)),

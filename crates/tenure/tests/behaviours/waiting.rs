@@ -34,6 +34,21 @@ async fn an_unavailable_store_fails_a_try_and_is_waited_for_by_a_wait() {
 }
 
 #[tokio::test]
+async fn a_session_tells_why_a_claim_failed_until_one_is_answered() {
+    let bed = TestBed::new();
+    let session = bed.session("a").await.unwrap();
+    assert!(session.failed_claim().is_none());
+    bed.fail_next(Operation::Acquire, ErrorKind::Denied);
+    let waiter = tokio::spawn(session.lease("x").acquire());
+    bed.settle().await;
+    assert!(!waiter.is_finished(), "who waits is told nothing, and goes on");
+    assert_eq!(session.failed_claim().unwrap().kind(), ErrorKind::Denied);
+    bed.advance(secs(60)).await;
+    assert!(waiter.is_finished());
+    assert!(session.failed_claim().is_none());
+}
+
+#[tokio::test]
 async fn wait_times_out_and_leaves_no_trace() {
     let bed = TestBed::new();
     let (first, second) = (bed.session("a").await.unwrap(), bed.session("b").await.unwrap());

@@ -17,7 +17,7 @@ use tenure_core::record_store::RecordStore;
 use tenure_core::store::{Store, StoreAdmin};
 use tenure_object::{Layout, ObjectAdmin, ObjectConfig, ObjectLeases, object_store};
 
-use super::{address_of, chance, config_at, name, run, through, try_open};
+use super::{address_of, chance, config_at, name, open_patiently, run, through};
 
 /// By how much repetitions are cut on a server: each request takes it some milliseconds.
 const THRIFT: usize = 50;
@@ -115,7 +115,7 @@ impl Harness for Objects {
     }
 
     fn open(&self, namespace: &Namespace) -> Arc<dyn Store> {
-        Arc::new(try_open(self.config(namespace)).unwrap())
+        Arc::new(open_patiently(&self.config(namespace)))
     }
 
     fn now(&self) -> Instant {
@@ -209,7 +209,7 @@ impl Harness for Objects {
     fn open_faulty(&self, fault: ConnectionFault, namespace: &Namespace) -> Arc<dyn Store> {
         let proxy = FaultProxy::start(address_of(&self.url)).unwrap();
         let config = through(&self.config(namespace), &self.url, proxy.address());
-        let store = Arc::new(try_open(config).unwrap());
+        let store = Arc::new(open_patiently(&config));
         match fault {
             ConnectionFault::Refused => {
                 // The connections that opening has left would still do.
@@ -227,7 +227,7 @@ impl Harness for Objects {
     }
 
     fn open_records(&self, namespace: &Namespace) -> Arc<dyn RecordStore> {
-        try_open(self.config(namespace)).unwrap().records()
+        open_patiently(&self.config(namespace)).records()
     }
 
     fn admin(&self) -> Arc<dyn StoreAdmin> {

@@ -20,6 +20,9 @@ use tenure_core::{Error, ErrorKind};
 use tenure_object::{ObjectConfig, ObjectLeases};
 use tokio::runtime::Runtime;
 
+/// How often opening is tried on a server that stands still.
+const OPENINGS_MAX: usize = 5;
+
 /// The runtime that all sessions of these tests live on.
 pub static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
@@ -75,6 +78,17 @@ pub fn through(config: &ObjectConfig, url: &str, address: SocketAddr) -> ObjectC
 
 pub fn try_open(config: ObjectConfig) -> Result<ObjectLeases, Error> {
     run(ObjectLeases::open(config, chance()))
+}
+
+/// The same on a server that is there, but may stand still for seconds, as Azurite does.
+pub fn open_patiently(config: &ObjectConfig) -> ObjectLeases {
+    for _ in 1..OPENINGS_MAX {
+        match try_open(config.clone()) {
+            Err(error) if error.kind() == ErrorKind::Unavailable => {}
+            opened => return opened.unwrap(),
+        }
+    }
+    try_open(config.clone()).unwrap()
 }
 
 pub fn name(text: &str) -> Name {
