@@ -215,9 +215,13 @@ impl Runner {
                 }
                 Err(error) => Acquired::Failed(error),
             };
-            let failed = match &outcome {
-                Acquired::Failed(error) => Some(error.clone()),
-                _ => None,
+            // It gets its name before it is shared: a change of what is shared makes a second one.
+            let (outcome, failed) = match outcome {
+                Acquired::Failed(error) => {
+                    let error = error.with_name(&claims[0].name);
+                    (Acquired::Failed(error.clone()), Some(error))
+                }
+                other => (other, None),
             };
             shared.measure(Operation::Acquire, sent, failed.as_ref().map(Error::kind));
             *shared.failed_claim.lock().unwrap_or_else(PoisonError::into_inner) = failed;

@@ -27,6 +27,8 @@ async fn an_unavailable_store_fails_a_try_and_is_waited_for_by_a_wait() {
     bed.fail_next(Operation::Acquire, ErrorKind::Unavailable);
     let error = session.lease("x").try_acquire().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert_eq!(error.name(), Some("x"));
+    assert!(std::error::Error::source(&error).is_none(), "it is said once: {error:?}");
     bed.fail_next(Operation::Acquire, ErrorKind::Unavailable);
     let waiter = tokio::spawn(session.lease("x").acquire());
     bed.advance(secs(1)).await;
